@@ -1,0 +1,22 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+/** Everything that can be tested on this machine. Files run one after the other: mounts on two cores disturb each other. */
+export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^fusewire$/, replacement: source('./src/index.ts') },
+      { find: /^fusewire\/(protocol|transport|session|native)$/, replacement: source('./src/$1/index.ts') },
+    ],
+  },
+  test: {
+    include: ['test/**/*.test.ts'],
+    pool: 'forks',
+    fileParallelism: false,
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+    teardownTimeout: 5_000,
+  },
+});
