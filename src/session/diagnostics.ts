@@ -1,0 +1,43 @@
+import { channel } from 'node:diagnostics_channel';
+
+/**
+ * What went wrong without ending the mount, told on the diagnostics channel `fusewire:fault`. Without a subscriber it
+ * costs one property read.
+ */
+export interface Fault {
+  kind: /** A handler threw something without an errno; the caller got EIO. */
+    | 'handler-error'
+    /** A message that does not decode; the caller got EIO. */
+    | 'malformed-message'
+    /** The kernel refused a reply with something else than ENOENT: a bug of ours. */
+    | 'reply-refused'
+    /** Something tried to answer a request for the second time; it was ignored. */
+    | 'double-answer'
+    /** A request of this very process; it was answered EDEADLK. */
+    | 'own-request'
+    /** A request was still unanswered when the session ended; it was answered for the filesystem. */
+    | 'unanswered'
+    /** An answer that the protocol cannot carry; the caller got EIO. */
+    | 'invalid-answer';
+  /** The operation, as `READ`. */
+  operation: string;
+  nodeid: number;
+  /** Thread id of the caller. */
+  pid: number;
+  message: string;
+  error?: unknown;
+}
+
+const faults = channel('fusewire:fault');
+
+/** The name of the diagnostics channel. */
+export const FAULT_CHANNEL = 'fusewire:fault';
+
+export function reportFault(fault: Fault): void {
+  if (faults.hasSubscribers) faults.publish(fault);
+}
+
+/** Whether anybody listens: guard for faults whose description costs something to make. */
+export function faultsObserved(): boolean {
+  return faults.hasSubscribers;
+}

@@ -1,0 +1,32 @@
+export { FAULT_CHANNEL, type Fault, faultsObserved, reportFault } from './diagnostics.ts';
+export { ERRNO, ERRNO_MAX, errnoName, errnoOf, FuseError } from './errors.ts';
+export {
+  BODY_WORD,
+  Exchange,
+  IN_HEADER_BYTES,
+  OUT_HEADER_BYTES,
+  type Passenger,
+  REPLY_WORD,
+} from './exchange.ts';
+export { type InitializeOptions, initializeDevice } from './initialize.ts';
+export {
+  assertSensible,
+  type Capabilities,
+  DEFAULT_MAX_BACKGROUND,
+  DEFAULT_MAX_WRITE,
+  initReply,
+  MINOR_FLOOR,
+  type Negotiated,
+  NegotiationError,
+  negotiate,
+  type SessionSettings,
+} from './negotiate.ts';
+export { type PoolOptions, WorkerFailure, WorkerPool } from './pool.ts';
+export {
+  type Operation,
+  type Operations,
+  Session,
+  type SessionCounters,
+  type SessionEnd,
+  type SessionOptions,
+} from './session.ts';

@@ -1,0 +1,294 @@
+/**
+ * The worker pool: threads that each own a channel of one connection and serve it with their own instance of the author's
+ * module. The main thread stays free; it starts them, carries interrupts between them, replaces one that dies, and ends them.
+ */
+
+import { createRequire } from 'node:module';
+import { Worker } from 'node:worker_threads';
+import type { Addon } from '../native/index.ts';
+import type { ChannelMode, CloseReason } from '../transport/index.ts';
+import type { Capabilities, Negotiated } from './negotiate.ts';
+import type { SessionCounters } from './session.ts';
+
+/** What a worker is started with. Plain data. */
+export interface WorkerStart {
+  module: string;
+  options: unknown;
+  shared: unknown;
+  index: number;
+  workers: number;
+  mode: ChannelMode;
+}
+
+/** From the pool to a worker. */
+export type ToWorker =
+  | { type: 'serve'; fd: number; negotiated: Negotiated }
+  | { type: 'interrupt'; uniqueLow: number; uniqueHigh: number }
+  | { type: 'counters'; ticket: number }
+  | { type: 'drain'; timeoutMs: number };
+
+/** From a worker to the pool. */
+export type FromWorker =
+  | { type: 'loaded'; capabilities: Capabilities }
+  | { type: 'failed'; code: string; message: string; stack: string | undefined }
+  | { type: 'serving'; threadId: number; fd: number }
+  | { type: 'interrupt'; uniqueLow: number; uniqueHigh: number }
+  | { type: 'counters'; ticket: number; counters: SessionCounters }
+  | { type: 'closed'; reason: CloseReason; errno: number };
+
+export interface PoolOptions {
+  /** The script that every worker runs. */
+  entry: URL;
+  /** The author's module, a file URL. */
+  module: string;
+  options: unknown;
+  shared: unknown;
+  /** 1 to 64. */
+  workers: number;
+  mode: ChannelMode;
+  addon: Addon;
+  /** Workers that may be replaced within a minute before the pool gives up. Default 8. */
+  restartsMax?: number;
+  /** How long a worker may take to load, milliseconds. Default 30,000. */
+  loadTimeoutMs?: number;
+}
+
+/** A worker could not load its module, or died too often. */
+export class WorkerFailure extends Error {
+  override readonly name = 'WorkerFailure';
+  readonly code: string;
+
+  constructor(code: string, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+  }
+}
+
+interface Member {
+  readonly worker: Worker;
+  readonly index: number;
+  threadId: number;
+  fd: number;
+  closed: boolean;
+  /** Counts of the worker when last asked. */
+  counters: SessionCounters | undefined;
+  loaded: Promise<Capabilities>;
+}
+
+export interface PoolEnd {
+  reason: CloseReason;
+  errno: number;
+}
+
+export class WorkerPool {
+  /** Settles when the connection ended: every worker's channel is closed. Rejects with {@link WorkerFailure}. */
+  readonly ended: Promise<PoolEnd>;
+  #resolveEnded!: (end: PoolEnd) => void;
+  #rejectEnded!: (error: WorkerFailure) => void;
+  readonly #options: PoolOptions;
+  readonly #members: (Member | undefined)[] = [];
+  readonly #restarts: number[] = [];
+  readonly #tickets = new Map<number, (counters: SessionCounters) => void>();
+  #nextTicket = 1;
+  #served: { fd: number; negotiated: Negotiated } | undefined;
+  #ending = false;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    this.ended = new Promise((resolve, reject) => {
+      this.#resolveEnded = resolve;
+      this.#rejectEnded = reject;
+    });
+    this.ended.catch(() => {});
+  }
+
+  /** Starts the workers and loads the module in each. Answers what it can do; rejects with {@link WorkerFailure}. */
+  async load(): Promise<Capabilities> {
+    for (let index = 0; index < this.#options.workers; index++) this.#members[index] = this.#start(index);
+    try {
+      const all = await Promise.all(this.#members.map((member) => member!.loaded));
+      return all[0];
+    } catch (error) {
+      await this.terminate();
+      throw error;
+    }
+  }
+
+  /** Lets every worker serve a connection; `fd` is an attached device descriptor, which stays the caller's. */
+  serve(fd: number, negotiated: Negotiated): void {
+    this.#served = { fd, negotiated };
+    for (const member of this.#members) member?.worker.postMessage({ type: 'serve', fd, negotiated } satisfies ToWorker);
+  }
+
+  /** Sum of the counters of all workers; those that do not answer in time are left out. */
+  async counters(timeoutMs = 1000): Promise<SessionCounters> {
+    const counts = await Promise.all(
+      this.#members.map((member) => (member === undefined ? undefined : this.#ask(member, timeoutMs))),
+    );
+    const sum: SessionCounters = { requests: 0, answers: 0, errors: 0, interrupts: 0, refused: 0, pending: 0, pendingMax: 0 };
+    for (const one of counts) {
+      if (one === undefined) continue;
+      for (const key of Object.keys(sum) as (keyof SessionCounters)[]) sum[key] += one[key];
+    }
+    return sum;
+  }
+
+  /** Asks every worker to finish what is pending and close its channel; waits for that, then ends the threads. */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#ending = true;
+    for (const member of this.#members) {
+      if (member === undefined || member.closed) continue;
+      this.#tell(member, { type: 'drain', timeoutMs });
+    }
+    const waited = new Promise<void>((resolve) => setTimeout(resolve, timeoutMs + 500).unref());
+    await Promise.race([this.ended.catch(() => {}), waited]);
+    await this.terminate();
+  }
+
+  /** Ends the threads at once. */
+  async terminate(): Promise<void> {
+    this.#ending = true;
+    await Promise.all(
+      this.#members.map(async (member) => {
+        if (member === undefined) return;
+        this.#wake(member);
+        await member.worker.terminate();
+      }),
+    );
+  }
+
+  #start(index: number): Member {
+    const { entry, module, options, shared, workers, mode } = this.#options;
+    const worker = new Worker(entry, {
+      workerData: { module, options, shared, index, workers, mode } satisfies WorkerStart,
+      name: `fusewire ${index}`,
+      execArgv: [...process.execArgv, ...loaderFor(entry)],
+    });
+    const member: Member = {
+      worker,
+      index,
+      threadId: 0,
+      fd: -1,
+      closed: false,
+      counters: undefined,
+      loaded: this.#loading(worker),
+    };
+    member.loaded.catch(() => {});
+    worker.on('message', (message: FromWorker) => this.#onMessage(member, message));
+    worker.on('error', () => {});
+    worker.on('exit', () => this.#onExit(member));
+    return member;
+  }
+
+  #loading(worker: Worker): Promise<Capabilities> {
+    return new Promise((resolve, reject) => {
+      const limitMs = this.#options.loadTimeoutMs ?? 30_000;
+      const fail = (message: string, cause?: unknown) => {
+        clearTimeout(timer);
+        reject(new WorkerFailure('ERR_FUSEWIRE_WORKER_LOAD', message, cause));
+      };
+      const timer = setTimeout(() => fail(`a worker did not load ${this.#options.module} within ${limitMs} ms`), limitMs);
+      worker.on('message', (message: FromWorker) => {
+        if (message.type === 'loaded') {
+          clearTimeout(timer);
+          resolve(message.capabilities);
+        } else if (message.type === 'failed') {
+          clearTimeout(timer);
+          const error = new WorkerFailure(message.code, message.message);
+          if (message.stack !== undefined) error.stack = message.stack;
+          reject(error);
+        }
+      });
+      worker.once('error', (error) =>
+        fail(`a worker failed while loading ${this.#options.module}: ${(error as Error).message}`, error),
+      );
+      worker.once('exit', (code) => fail(`a worker ended (exit ${code}) while loading ${this.#options.module}`));
+    });
+  }
+
+  #onMessage(member: Member, message: FromWorker): void {
+    if (message.type === 'serving') {
+      member.threadId = message.threadId;
+      member.fd = message.fd;
+    } else if (message.type === 'interrupt') {
+      for (const other of this.#members) {
+        if (other !== undefined && other !== member) other.worker.postMessage(message);
+      }
+    } else if (message.type === 'counters') {
+      member.counters = message.counters;
+      this.#tickets.get(message.ticket)?.(message.counters);
+      this.#tickets.delete(message.ticket);
+    } else if (message.type === 'closed') {
+      member.closed = true;
+      this.#endWhenAllClosed(message);
+    }
+  }
+
+  /** A thread that ended without closing its channel: its unanswered requests fail when its descriptor is closed. */
+  #onExit(member: Member): void {
+    if (member.closed) return;
+    member.closed = true;
+    if (member.fd >= 0) this.#options.addon.close(member.fd);
+    if (this.#members[member.index] !== member) return;
+    if (this.#ending || this.#served === undefined) {
+      this.#endWhenAllClosed({ reason: 'closed', errno: 0 });
+      return;
+    }
+    const now = Date.now();
+    while (this.#restarts.length > 0 && now - this.#restarts[0] > 60_000) this.#restarts.shift();
+    this.#restarts.push(now);
+    if (this.#restarts.length > (this.#options.restartsMax ?? 8)) {
+      this.#rejectEnded(new WorkerFailure('ERR_FUSEWIRE_WORKER_DIED', 'workers died too often; the mount was given up'));
+      return;
+    }
+    this.#replace(member.index, this.#served);
+  }
+
+  #replace(index: number, served: { fd: number; negotiated: Negotiated }): void {
+    const fresh = this.#start(index);
+    this.#members[index] = fresh;
+    fresh.loaded.then(
+      () => fresh.worker.postMessage({ type: 'serve', ...served } satisfies ToWorker),
+      (error: WorkerFailure) => {
+        if (!this.#ending) this.#rejectEnded(error);
+      },
+    );
+  }
+
+  #endWhenAllClosed(end: PoolEnd): void {
+    if (this.#members.every((member) => member === undefined || member.closed)) this.#resolveEnded(end);
+  }
+
+  #ask(member: Member, timeoutMs: number): Promise<SessionCounters | undefined> {
+    if (member.closed) return Promise.resolve(member.counters);
+    return new Promise((resolve) => {
+      const ticket = this.#nextTicket++;
+      const timer = setTimeout(() => {
+        this.#tickets.delete(ticket);
+        resolve(member.counters);
+      }, timeoutMs);
+      this.#tickets.set(ticket, (counters) => {
+        clearTimeout(timer);
+        resolve(counters);
+      });
+      this.#tell(member, { type: 'counters', ticket });
+    });
+  }
+
+  /** A message, and a wake-up for a worker that sleeps in the kernel. */
+  #tell(member: Member, message: ToWorker): void {
+    member.worker.postMessage(message);
+    this.#wake(member);
+  }
+
+  #wake(member: Member): void {
+    if (member.threadId > 0 && !member.closed) this.#options.addon.wakeBlockedThread(member.threadId);
+  }
+}
+
+/** Running from sources on a Node without type stripping, a worker needs the loader that the main thread has. */
+function loaderFor(entry: URL): string[] {
+  if (!entry.pathname.endsWith('.ts') || (process.features as { typescript?: unknown }).typescript) return [];
+  if (process.execArgv.some((argument) => argument.includes('tsx'))) return [];
+  return ['--import', `file://${createRequire(import.meta.url).resolve('tsx')}`];
+}
