@@ -1,0 +1,21 @@
+import { type Filesystem, FuseError, mount } from 'fusewire';
+
+const text = Buffer.from('Hello, world!\n');
+
+const hello: Filesystem = {
+  lookup(parent, name) {
+    if (parent !== 1 || name !== 'hello') throw new FuseError('ENOENT');
+    return { node: 2, attributes: { mode: 0o100444, size: text.length } };
+  },
+  getattr(node) {
+    return { attributes: node === 1 ? { mode: 0o040755, nlink: 2 } : { mode: 0o100444, size: text.length } };
+  },
+  readdir(_node, { offset }, reply) {
+    if (offset < 1) reply.add({ name: 'hello', ino: 2, offset: 1 });
+  },
+  read(_node, { offset, size }) {
+    return text.subarray(offset, offset + size);
+  },
+};
+
+await mount(hello, process.argv[2] ?? '/mnt');

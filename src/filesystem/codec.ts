@@ -1,0 +1,204 @@
+import {
+  ATTR_OUT_SIZE,
+  type Attr,
+  decodeBinary,
+  decodeEntryOut,
+  decodeOpenOut,
+  decodeUtf8,
+  direntplusBytes,
+  ENTRY_OUT_SIZE,
+  type EntryOut,
+  encodeAttrOut,
+  encodeBinary,
+  encodeEntryOut,
+  encodeOpenOut,
+  encodeUtf8,
+  findNul,
+  newAttrOut,
+  newEntryOut,
+  newOpenOut,
+  OPEN_OUT_SIZE,
+  type OpenOut,
+  opcodeRow,
+  utf8Bytes,
+} from '../protocol/index.ts';
+import { ERRNO, type Exchange, FuseError, type Negotiated, REPLY_WORD } from '../session/index.ts';
+import { CloseCall } from './calls.ts';
+import type { AttributesReply, CreateReply, Entry, Filesystem, NegativeEntry, OpenReply } from './filesystem.ts';
+import type { FileHandle, NodeId } from './identity.ts';
+import { fillAttr, openFlags, ttlNanoseconds, ttlSeconds } from './wire.ts';
+
+/** Longest name of a component, bytes, as in <limits.h>; the kernel lets longer ones through. */
+export const NAME_MAX = 255;
+
+/**
+ * Names and the answers that several operations share, with the memory they need for it: one codec per filesystem and
+ * thread, used only while an answer is being written, so that nothing is allocated for it.
+ */
+export class Codec {
+  negotiated: Negotiated | undefined;
+  readonly #filesystem: Filesystem;
+  readonly #binary: boolean;
+  readonly #entryTtl: number;
+  readonly #attributeTtl: number;
+  readonly #entry: EntryOut = newEntryOut();
+  readonly #attr = newAttrOut();
+  readonly #open: OpenOut = newOpenOut();
+  /** Where the last {@link name} ended: just behind its NUL. */
+  nextByte = 0;
+
+  constructor(filesystem: Filesystem) {
+    this.#filesystem = filesystem;
+    this.#binary = filesystem.settings?.nameEncoding === 'binary';
+    this.#entryTtl = filesystem.settings?.entryTtl ?? 1;
+    this.#attributeTtl = filesystem.settings?.attributeTtl ?? 1;
+  }
+
+  // --- names -------------------------------------------------------------------------------------------------------
+
+  /** The NUL-terminated name at byte `at`. Throws EIO when it does not end, EILSEQ when it is not valid UTF-8. */
+  name(exchange: Exchange, at: number): string {
+    const { bytes } = exchange.buffer;
+    const end = findNul(bytes, at, exchange.bodyEnd);
+    if (end < 0) throw FuseError.of(ERRNO.EIO);
+    this.nextByte = end + 1;
+    if (this.#binary) return decodeBinary(bytes, at, end);
+    const name = decodeUtf8(bytes, at, end);
+    if (name === undefined) throw FuseError.of(ERRNO.EILSEQ);
+    return name;
+  }
+
+  /** The same for the name of a directory entry: ENAMETOOLONG beyond NAME_MAX, which the kernel does not check. */
+  entryName(exchange: Exchange, at: number): string {
+    const name = this.name(exchange, at);
+    if (this.nextByte - 1 - at > NAME_MAX) throw FuseError.of(ERRNO.ENAMETOOLONG);
+    return name;
+  }
+
+  nameBytes(name: string): number {
+    return this.#binary ? name.length : utf8Bytes(name);
+  }
+
+  putName(bytes: Uint8Array, at: number, name: string): number {
+    return this.#binary ? encodeBinary(bytes, at, name) : encodeUtf8(bytes, at, name);
+  }
+
+  // --- answers -----------------------------------------------------------------------------------------------------
+
+  /** Fills and encodes an entry at word `at`; also for the fixed part of direntplus. */
+  putEntry(words: Uint32Array, at: number, found: Entry | NegativeEntry): void {
+    const out = this.#entry;
+    const entryTtl = found.entryTtl ?? this.#entryTtl;
+    out.nodeid = found.node;
+    out.entry_valid = ttlSeconds(entryTtl);
+    out.entry_valid_nsec = ttlNanoseconds(entryTtl);
+    if (found.node === 0) {
+      out.generation_lo = 0;
+      out.generation_hi = 0;
+      out.attr_valid = 0;
+      out.attr_valid_nsec = 0;
+      clearAttr(out.attr);
+    } else {
+      const entry = found as Entry;
+      const attributeTtl = entry.attributeTtl ?? this.#attributeTtl;
+      const generation = entry.generation ?? 0;
+      out.generation_lo = generation >>> 0;
+      out.generation_hi = Math.floor(generation / 0x1_0000_0000) >>> 0;
+      out.attr_valid = ttlSeconds(attributeTtl);
+      out.attr_valid_nsec = ttlNanoseconds(attributeTtl);
+      fillAttr(out.attr, entry.attributes, entry.node);
+    }
+    encodeEntryOut(words, at, out);
+  }
+
+  putOpen(words: Uint32Array, at: number, reply: OpenReply | undefined): void {
+    const out = this.#open;
+    out.fh = reply?.handle ?? 0;
+    out.open_flags = reply === undefined ? 0 : openFlags(reply);
+    out.backing_id = reply?.backingId ?? 0;
+    encodeOpenOut(words, at, out);
+  }
+
+  readonly sendEntry = (exchange: Exchange, found: Entry | NegativeEntry): void => {
+    const buffer = exchange.acquire(ENTRY_OUT_SIZE);
+    this.putEntry(buffer.words, REPLY_WORD, found);
+    exchange.send(buffer, ENTRY_OUT_SIZE);
+  };
+
+  readonly sendOpen = (exchange: Exchange, reply: OpenReply | void): void => {
+    const buffer = exchange.acquire(OPEN_OUT_SIZE);
+    this.putOpen(buffer.words, REPLY_WORD, reply ?? undefined);
+    exchange.send(buffer, OPEN_OUT_SIZE);
+  };
+
+  readonly sendCreated = (exchange: Exchange, reply: CreateReply): void => {
+    const buffer = exchange.acquire(ENTRY_OUT_SIZE + OPEN_OUT_SIZE);
+    this.putEntry(buffer.words, REPLY_WORD, reply.entry);
+    this.putOpen(buffer.words, REPLY_WORD + ENTRY_OUT_SIZE / 4, reply.open);
+    exchange.send(buffer, ENTRY_OUT_SIZE + OPEN_OUT_SIZE);
+  };
+
+  readonly sendAttributes = (exchange: Exchange, reply: AttributesReply): void => {
+    const out = this.#attr;
+    const ttl = reply.attributeTtl ?? this.#attributeTtl;
+    out.attr_valid = ttlSeconds(ttl);
+    out.attr_valid_nsec = ttlNanoseconds(ttl);
+    fillAttr(out.attr, reply.attributes, exchange.nodeid);
+    const buffer = exchange.acquire(ATTR_OUT_SIZE);
+    encodeAttrOut(buffer.words, REPLY_WORD, out);
+    exchange.send(buffer, ATTR_OUT_SIZE);
+  };
+
+  get attributeTtl(): number {
+    return this.#attributeTtl;
+  }
+
+  // --- answers that nobody wanted any more ---------------------------------------------------------------------------
+
+  /** Undoes what a refused reply granted: lookup counts and openings (libfuse does the same). */
+  takeBack(opcode: number, nodeid: NodeId, words: Uint32Array): void {
+    const row = opcodeRow(opcode);
+    if (row === undefined) return;
+    if (row.name === 'READDIRPLUS') this.#forgetListed(words);
+    else if (row.countsLookup) this.#forgetEntry(words, REPLY_WORD);
+    if (row.name === 'OPEN') this.#close(nodeid, words, REPLY_WORD, 'release');
+    else if (row.name === 'OPENDIR') this.#close(nodeid, words, REPLY_WORD, 'releasedir');
+    else if (row.name === 'CREATE' || row.name === 'TMPFILE') {
+      const node = this.#entry.nodeid as NodeId;
+      this.#close(node, words, REPLY_WORD + ENTRY_OUT_SIZE / 4, 'release');
+    }
+  }
+
+  #forgetEntry(words: Uint32Array, at: number): void {
+    decodeEntryOut(words, at, this.#entry);
+    if (this.#entry.nodeid !== 0) this.#filesystem.forget?.(this.#entry.nodeid as NodeId, 1);
+  }
+
+  #forgetListed(words: Uint32Array): void {
+    const end = words[0] / 4;
+    // A record is an entry (128 bytes) and a dirent, whose name length is its fifth word.
+    for (let at = REPLY_WORD; at + direntplusBytes(0) / 4 <= end; ) {
+      const nameBytes = words[at + ENTRY_OUT_SIZE / 4 + 4];
+      const first = words[at + ENTRY_OUT_SIZE / 4 + 6] ?? 0;
+      const dots = (nameBytes === 1 && (first & 0xff) === DOT) || (nameBytes === 2 && (first & 0xffff) === DOT_DOT);
+      if (!dots) this.#forgetEntry(words, at);
+      at += direntplusBytes(nameBytes) / 4;
+    }
+  }
+
+  #close(node: NodeId, words: Uint32Array, at: number, how: 'release' | 'releasedir'): void {
+    decodeOpenOut(words, at, this.#open);
+    const call = new CloseCall();
+    call.handle = this.#open.fh as FileHandle;
+    Promise.resolve()
+      .then(() => this.#filesystem[how]?.(node, call))
+      .catch(() => {});
+  }
+}
+
+const DOT = 0x2e;
+const DOT_DOT = 0x2e2e;
+
+function clearAttr(attr: Attr): void {
+  fillAttr(attr, { mode: 0, nlink: 0, ino: 0, blksize: 0 }, 0);
+}

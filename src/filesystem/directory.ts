@@ -1,0 +1,131 @@
+/** READDIR and READDIRPLUS: records into the reply's own memory. */
+import { decodeReadIn, direntBytes, direntplusBytes, newReadIn, padDirent, putDirent } from '../protocol/index.ts';
+import { BODY_WORD, type Exchange, OUT_HEADER_BYTES } from '../session/index.ts';
+import type { MessageBuffer } from '../transport/index.ts';
+import { CallPool, ReaddirCall } from './calls.ts';
+import type { Codec } from './codec.ts';
+import type { Entry, Filesystem } from './filesystem.ts';
+import type { FileHandle, NodeId } from './identity.ts';
+import type { DirectoryEntry, DirectoryReply } from './requests.ts';
+import { isPromise, type OperationMap, settle } from './settle.ts';
+import { highWord, lowWord } from './wire.ts';
+
+/** Bytes of fuse_entry_out, which a direntplus record has before its dirent. */
+const ENTRY_BYTES = 128;
+/** Bytes of a dirent before its name. */
+const DIRENT_BYTES = 24;
+
+export function directoryOperations(fs: Filesystem, codec: Codec): OperationMap {
+  return {
+    READDIR: fs.readdir && lister(fs, codec, 'readdir'),
+    READDIRPLUS: fs.readdirplus && lister(fs, codec, 'readdirplus'),
+  };
+}
+
+function lister(fs: Filesystem, codec: Codec, method: 'readdir' | 'readdirplus') {
+  const pool = new CallPool(() => new ReaddirCall());
+  const readIn = newReadIn();
+  return (exchange: Exchange): void => {
+    const { words } = exchange.buffer;
+    decodeReadIn(words, BODY_WORD, readIn);
+    const call = pool.take(exchange);
+    call.handle = readIn.fh as FileHandle;
+    call.offset = readIn.offset;
+    // Cookies may use all 64 bits, more than a number holds: offset is the third and fourth word of fuse_read_in.
+    call.offsetLow = words[BODY_WORD + 2];
+    call.offsetHigh = words[BODY_WORD + 3];
+    call.size = readIn.size;
+    const listing = new Listing(exchange, codec, readIn.size, method === 'readdirplus');
+    const failed: (error: unknown) => never = (error) => {
+      listing.cancel(fs);
+      throw error;
+    };
+    let answer: void | PromiseLike<void>;
+    try {
+      answer = fs[method]!(exchange.nodeid as NodeId, call, listing);
+    } catch (error) {
+      failed(error);
+    }
+    settle(exchange, isPromise(answer) ? answer.then(undefined, failed) : undefined, () => listing.send());
+  };
+}
+
+class Listing implements DirectoryReply {
+  readonly #exchange: Exchange;
+  readonly #codec: Codec;
+  readonly #buffer: MessageBuffer;
+  readonly #plus: boolean;
+  readonly #end: number;
+  #at = OUT_HEADER_BYTES;
+  /** Nodes whose count this reply raised: taken back when it is not sent. */
+  #granted: NodeId[] | undefined;
+
+  constructor(exchange: Exchange, codec: Codec, size: number, plus: boolean) {
+    this.#exchange = exchange;
+    this.#codec = codec;
+    this.#plus = plus;
+    this.#buffer = exchange.acquire(size);
+    this.#end = OUT_HEADER_BYTES + size;
+  }
+
+  fits(nameBytes: number): boolean {
+    return this.#at + (this.#plus ? direntplusBytes(nameBytes) : direntBytes(nameBytes)) <= this.#end;
+  }
+
+  add(entry: DirectoryEntry): boolean {
+    if (this.#plus) return this.addPlus(entry, undefined);
+    const nameBytes = this.#nameBytes(entry.name);
+    const total = direntBytes(nameBytes);
+    if (this.#at + total > this.#end) return false;
+    this.#putDirent(this.#at, entry, nameBytes);
+    this.#at += total;
+    return true;
+  }
+
+  addPlus(entry: DirectoryEntry, found: Entry | undefined): boolean {
+    if (!this.#plus) return this.add(entry);
+    const nameBytes = this.#nameBytes(entry.name);
+    const total = direntplusBytes(nameBytes);
+    const at = this.#at;
+    if (at + total > this.#end) return false;
+    const { words } = this.#buffer;
+    if (found === undefined) {
+      words.fill(0, at / 4, (at + ENTRY_BYTES) / 4);
+    } else {
+      this.#codec.putEntry(words, at / 4, found);
+      if (entry.name !== '.' && entry.name !== '..') {
+        this.#granted ??= [];
+        this.#granted.push(found.node as NodeId);
+      }
+    }
+    this.#putDirent(at + ENTRY_BYTES, entry, nameBytes);
+    this.#at += total;
+    return true;
+  }
+
+  send(): void {
+    this.#exchange.send(this.#buffer, this.#at - OUT_HEADER_BYTES);
+  }
+
+  /** The listing failed: entries already added go unseen, so their counts are taken back. */
+  cancel(fs: Filesystem): void {
+    for (const node of this.#granted ?? []) fs.forget?.(node, 1);
+    this.#exchange.session.channel.discard(this.#buffer);
+  }
+
+  #nameBytes(name: string): number {
+    // The kernel answers the whole listing EIO for such a name.
+    if (name === '' || name.includes('/') || name.includes('\0'))
+      throw new RangeError(`${JSON.stringify(name)} is no name of a directory entry`);
+    return this.#codec.nameBytes(name);
+  }
+
+  #putDirent(at: number, entry: DirectoryEntry, nameBytes: number): void {
+    const { words, bytes } = this.#buffer;
+    const { ino, offset } = entry;
+    const type = ((entry.mode ?? 0) >>> 12) & 15;
+    putDirent(words, at, lowWord(ino), highWord(ino), lowWord(offset), highWord(offset), type, nameBytes);
+    this.#codec.putName(bytes, at + DIRENT_BYTES, entry.name);
+    padDirent(bytes, at + DIRENT_BYTES + nameBytes);
+  }
+}

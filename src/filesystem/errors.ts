@@ -1,0 +1,1 @@
+export { ERRNO, ERRNO_MAX, errnoName, errnoOf, FuseError } from '../session/errors.ts';

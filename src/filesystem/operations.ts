@@ -1,0 +1,69 @@
+/**
+ * From messages to methods and back: for each opcode the operation that decodes its arguments, calls the author's method
+ * and encodes the answer. Everything else about a request (who waits, interrupts, answering once) is the session's.
+ */
+import { OPCODES } from '../protocol/index.ts';
+import type { Capabilities, Negotiated, Operation, Operations } from '../session/index.ts';
+import { Codec } from './codec.ts';
+import { directoryOperations } from './directory.ts';
+import { fileOperations } from './file.ts';
+import type { Filesystem } from './filesystem.ts';
+import type { NodeId } from './identity.ts';
+import { miscellaneousOperations } from './miscellaneous.ts';
+import { namespaceOperations } from './namespace.ts';
+import type { OperationMap } from './settle.ts';
+
+/** Methods of {@link Filesystem}: what decides on capabilities. */
+const SETTINGS_ONLY = new Set(['settings', 'init', 'destroy']);
+
+/** What INIT may offer for a filesystem: its methods (own or inherited) and what it asks for. */
+export function capabilitiesOf(filesystem: Filesystem): Capabilities {
+  const methods = new Set<string>();
+  for (const row of OPCODES) {
+    const { method } = row;
+    if (method !== undefined && typeof (filesystem as Record<string, unknown>)[method] === 'function') methods.add(method);
+  }
+  for (
+    let level: object | null = filesystem;
+    level !== null && level !== Object.prototype;
+    level = Object.getPrototypeOf(level)
+  ) {
+    for (const name of Object.getOwnPropertyNames(level)) {
+      if (
+        name !== 'constructor' &&
+        !SETTINGS_ONLY.has(name) &&
+        typeof (filesystem as Record<string, unknown>)[name] === 'function'
+      ) {
+        methods.add(name);
+      }
+    }
+  }
+  return { methods: [...methods], requested: filesystem.settings?.capabilities ?? [] };
+}
+
+/** Makes a filesystem servable by a session. */
+export function operationsOf(filesystem: Filesystem): Operations {
+  const codec = new Codec(filesystem);
+  const map: OperationMap = {
+    ...namespaceOperations(filesystem, codec),
+    ...fileOperations(filesystem, codec),
+    ...directoryOperations(filesystem, codec),
+    ...miscellaneousOperations(filesystem, codec),
+  };
+  const table: (Operation | undefined)[] = [];
+  for (const row of OPCODES) table[row.value] = map[row.name];
+  return {
+    capabilities: capabilitiesOf(filesystem),
+    table,
+    start(negotiated: Negotiated) {
+      codec.negotiated = negotiated;
+      return filesystem.init?.(negotiated) as void | PromiseLike<void>;
+    },
+    refused(opcode, nodeid, words) {
+      codec.takeBack(opcode, nodeid as NodeId, words);
+    },
+    end() {
+      return filesystem.destroy?.() as void | PromiseLike<void>;
+    },
+  };
+}

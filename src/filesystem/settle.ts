@@ -1,0 +1,26 @@
+import type { OpcodeName } from '../protocol/index.ts';
+import type { Exchange, Operation } from '../session/index.ts';
+
+/** By opcode name; `undefined` is answered ENOSYS, or belongs to the session. */
+export type OperationMap = { [Name in OpcodeName]?: Operation | undefined };
+
+/** Whether a method answered with a promise. */
+export function isPromise<T>(answer: T | PromiseLike<T>): answer is PromiseLike<T> {
+  return typeof answer === 'object' && answer !== null && typeof (answer as { then?: unknown }).then === 'function';
+}
+
+/** Answers now or when the promise settles. `keep`: the message's bytes are lent to the handler until then. */
+export function settle<T>(
+  exchange: Exchange,
+  answer: T | PromiseLike<T>,
+  encode: (exchange: Exchange, value: T) => void,
+  keep = false,
+): void {
+  if (isPromise(answer)) exchange.pend(answer, encode, keep);
+  else encode(exchange, answer);
+}
+
+/** The encoder of answers that carry nothing. */
+export function sendNothing(exchange: Exchange): void {
+  exchange.sendEmpty();
+}

@@ -1,0 +1,63 @@
+/** What each thread of the pool runs: load the author's module, serve a channel with it. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { loadAddon } from '../native/index.ts';
+import { Session } from '../session/index.ts';
+import type { FromWorker, ToWorker, WorkerStart } from '../session/pool.ts';
+import { cloneDevice, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
+import type { Filesystem } from './filesystem.ts';
+import { loadFilesystem } from './module.ts';
+import { capabilitiesOf, operationsOf } from './operations.ts';
+
+const start = workerData as WorkerStart;
+const port = parentPort!;
+const tell = (message: FromWorker): void => port.postMessage(message);
+
+let session: Session | undefined;
+
+async function main(): Promise<void> {
+  let filesystem: Filesystem;
+  try {
+    filesystem = await loadFilesystem(start.module, start);
+  } catch (error) {
+    const { code, message, stack } = error as { code?: string; message?: string; stack?: string };
+    const known = typeof code === 'string' && code.startsWith('ERR_FUSEWIRE_');
+    const text = known ? String(message) : `${start.module} failed while loading: ${message ?? String(error)}`;
+    tell({ type: 'failed', code: known ? code : 'ERR_FUSEWIRE_WORKER_LOAD', message: text, stack });
+    return;
+  }
+  port.on('message', (message: ToWorker) => onMessage(filesystem, message));
+  tell({ type: 'loaded', capabilities: capabilitiesOf(filesystem) });
+}
+
+function onMessage(filesystem: Filesystem, message: ToWorker): void {
+  if (message.type === 'serve') serve(filesystem, message);
+  else if (message.type === 'interrupt') session?.interrupt(message.uniqueLow, message.uniqueHigh);
+  else if (message.type === 'counters') {
+    if (session !== undefined) tell({ type: 'counters', ticket: message.ticket, counters: { ...session.counters } });
+  } else if (message.type === 'drain') {
+    session?.drain(message.timeoutMs).then(() => session?.channel.close());
+  }
+}
+
+function serve(filesystem: Filesystem, { fd: source, negotiated }: Extract<ToWorker, { type: 'serve' }>): void {
+  const addon = loadAddon();
+  const { fd } = cloneDevice(source, addon);
+  tell({ type: 'serving', threadId: addon.threadId(), fd });
+  const channel = new DeviceChannel({
+    fd,
+    mode: start.mode,
+    receiveBytes: receiveBytesFor({ maxWriteBytes: negotiated.maxWrite, maxPages: negotiated.maxPages }),
+  });
+  session = new Session(channel, operationsOf(filesystem), {
+    negotiated,
+    isOwnThread: (threadId) => addon.isOwnThread(threadId),
+    onForeignInterrupt: (uniqueLow, uniqueHigh) => tell({ type: 'interrupt', uniqueLow, uniqueHigh }),
+  });
+  session.ended.then(({ reason, errno }) => {
+    tell({ type: 'closed', reason, errno });
+    port.close();
+  });
+  session.serve();
+}
+
+main();
