@@ -1,0 +1,51 @@
+/** What the kernel tells of a FUSE connection from outside: its number, its control files, the mount it belongs to. */
+import { fstatSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import type { Addon } from '../native/addon.ts';
+
+/** Where fusectl is mounted when it is; one directory for each connection, named by its number. */
+export const FUSECTL_PATH = '/sys/fs/fuse/connections';
+
+/** /dev/fuse: misc device 10, minor 229 (FUSE_MINOR in <linux/miscdevice.h>). */
+const FUSE_DEVICE_MAJOR = 10;
+const FUSE_DEVICE_MINOR = 229;
+
+/** poll(2). */
+const POLLERR = 0x8;
+
+/** Whether `fd` is an open /dev/fuse, whatever the path it was opened by. Does not touch a filesystem served by FUSE. */
+export function isFuseDevice(fd: number): boolean {
+  try {
+    const { rdev } = fstatSync(fd);
+    // The encoding of makedev(3) for the numbers that fit 12 and 8 bits.
+    if (((rdev >> 8) & 0xfff) === FUSE_DEVICE_MAJOR && (rdev & 0xff) === FUSE_DEVICE_MINOR) return true;
+    return readlinkSync(`/proc/self/fd/${fd}`) === '/dev/fuse';
+  } catch {
+    return false;
+  }
+}
+
+/** The number of the connection that `fd` is attached to, from /proc/self/fdinfo; undefined on kernels that do not say (before 6.7). */
+export function connectionOf(fd: number): number | undefined {
+  try {
+    const match = /^fuse_connection:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'));
+    return match === null ? undefined : Number(match[1]);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether `fd` is attached to a connection that lives: fuse_dev_poll answers POLLERR before the mount and after its end. */
+export function isConnected(addon: Addon, fd: number): boolean {
+  const revents = addon.poll(fd, 0, 0);
+  return revents >= 0 && (revents & POLLERR) === 0;
+}
+
+/** Aborts a connection through its control file. False where fusectl is not mounted, or not ours to write. */
+export function abortConnection(connection: number, fusectl = FUSECTL_PATH): boolean {
+  try {
+    writeFileSync(`${fusectl}/${connection}/abort`, '1', { flag: 'r+' });
+    return true;
+  } catch {
+    return false;
+  }
+}
