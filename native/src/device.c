@@ -8,9 +8,18 @@
 
 #define PARTS_MAX 1023
 
+/*
+ * A wake is used up only by -EINTR: when a message came first, it ends the next receive. And only a wake gives -EINTR:
+ * the waker's last signal may arrive after its wake was noticed without one, and must not end another sleep.
+ */
 static inline int64_t receive_message(struct environment *self, int fd, uint8_t *at, size_t length) {
-  if (!enter_sleep(&self->blockable)) return -EINTR;
-  return leave_sleep(&self->blockable, STATUS(read(fd, at, length)));
+  struct blockable *thread = &self->blockable;
+  for (;;) {
+    if (!enter_sleep(thread)) return -EINTR;
+    int64_t status = STATUS(read(fd, at, length));
+    leave_sleep(thread);
+    if (status != -EINTR || consume_wake(thread)) return status;
+  }
 }
 
 static napi_value receive(napi_env env, napi_callback_info info) {
@@ -123,7 +132,10 @@ static napi_value poll_one(napi_env env, napi_callback_info info) {
   }
   struct pollfd entry = {.fd = fd, .events = (short)events};
   if (!enter_sleep(&call.self->blockable)) return number_result(env, -EINTR);
-  int64_t status = leave_sleep(&call.self->blockable, STATUS(poll(&entry, 1, timeout_ms)));
+  int64_t status = STATUS(poll(&entry, 1, timeout_ms));
+  leave_sleep(&call.self->blockable);
+  /* Any signal ends a poll, so that a program that polls on its main thread gets to handle it. */
+  if (status == -EINTR) consume_wake(&call.self->blockable);
   return number_result(env, status > 0 ? entry.revents : status);
 }
 

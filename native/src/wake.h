@@ -4,9 +4,10 @@
 
 #include "addon.h"
 
-static inline void consume_wake(struct blockable *self) {
-  int once = WAKE_ONCE;
-  atomic_compare_exchange_strong(&self->wake, &once, 0);
+/* Whether a wake was waiting. One that is for ever stays. */
+static inline bool consume_wake(struct blockable *self) {
+  int found = WAKE_ONCE;
+  return atomic_compare_exchange_strong(&self->wake, &found, 0) || found == WAKE_FOREVER;
 }
 
 /* False when a wake is waiting: the caller returns -EINTR instead of sleeping. */
@@ -18,11 +19,6 @@ static inline bool enter_sleep(struct blockable *self) {
   return false;
 }
 
-/* `status` is what the system call gave. A wake is used up only by -EINTR: otherwise it ends the next sleep. */
-static inline int64_t leave_sleep(struct blockable *self, int64_t status) {
-  atomic_store_explicit(&self->blocked, 0, memory_order_release);
-  if (status == -EINTR) consume_wake(self);
-  return status;
-}
+static inline void leave_sleep(struct blockable *self) { atomic_store_explicit(&self->blocked, 0, memory_order_release); }
 
 #endif

@@ -44,6 +44,7 @@ function serve(filesystem: Filesystem, { fd: source, negotiated }: Extract<ToWor
   const { fd } = cloneDevice(source, addon);
   tell({ type: 'serving', threadId: addon.threadId(), fd });
   const channel = new DeviceChannel({
+    ...start.limits,
     fd,
     mode: start.mode,
     receiveBytes: receiveBytesFor({ maxWriteBytes: negotiated.maxWrite, maxPages: negotiated.maxPages }),

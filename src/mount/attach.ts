@@ -327,7 +327,7 @@ class MountedAttachment implements Attachment {
 
   unmountSync(): void {
     if (this.isOurs()) {
-      if (this.how === 'mount') {
+      if (this.how === 'mount' || isPrivileged()) {
         this.#addon.umount(toBinary(this.mountpoint), MNT_DETACH | MNT_FORCE | UMOUNT_NOFOLLOW);
       } else {
         this.abort();

@@ -89,9 +89,9 @@ const STAT_SCRIPT = `const fs = require('node:fs');
 try {
   const path = fs.realpathSync.native(process.argv[1]);
   const { mode, uid } = fs.statSync(path);
-  console.log(JSON.stringify({ answer: { path, mode, uid } }));
+  fs.writeSync(1, JSON.stringify({ answer: { path, mode, uid } }));
 } catch (error) {
-  console.log(JSON.stringify({ code: error.code ?? 'EIO' }));
+  fs.writeSync(1, JSON.stringify({ code: error.code ?? 'EIO' }));
 }`;
 
 /** realpath and stat of a path in a child: the answer, an errno's name, or `ETIMEDOUT`. */

@@ -1,6 +1,7 @@
 /** What the kernel tells of a FUSE connection from outside: its number, its control files, the mount it belongs to. */
 import { fstatSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
-import type { Addon } from '../native/addon.ts';
+import { type Addon, fromBinary } from '../native/index.ts';
+import { readMountInfo } from './mountinfo.ts';
 
 /** Where fusectl is mounted when it is; one directory for each connection, named by its number. */
 export const FUSECTL_PATH = '/sys/fs/fuse/connections';
@@ -24,7 +25,7 @@ export function isFuseDevice(fd: number): boolean {
   }
 }
 
-/** The number of the connection that `fd` is attached to, from /proc/self/fdinfo; undefined on kernels that do not say (before 6.7). */
+/** The number of the connection that `fd` is attached to, from /proc/self/fdinfo; undefined on older kernels, which do not say. */
 export function connectionOf(fd: number): number | undefined {
   try {
     const match = /^fuse_connection:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'));
@@ -40,9 +41,18 @@ export function isConnected(addon: Addon, fd: number): boolean {
   return revents >= 0 && (revents & POLLERR) === 0;
 }
 
+/** Where fusectl is mounted, by the list of mounts: usually {@link FUSECTL_PATH}. */
+export function findFusectl(): string | undefined {
+  const mount = readMountInfo().find((candidate) => candidate.type === 'fusectl' && candidate.root === '/');
+  return mount === undefined ? undefined : fromBinary(mount.mountPoint);
+}
+
 /** Aborts a connection through its control file. False where fusectl is not mounted, or not ours to write. */
-export function abortConnection(connection: number, fusectl = FUSECTL_PATH): boolean {
+export function abortConnection(connection: number): boolean {
+  const fusectl = findFusectl();
+  if (fusectl === undefined) return false;
   try {
+    // 'r+' opens without O_CREAT and O_TRUNC: a connection that is gone gives ENOENT.
     writeFileSync(`${fusectl}/${connection}/abort`, '1', { flag: 'r+' });
     return true;
   } catch {

@@ -19,7 +19,7 @@ import {
   type SessionSettings,
   WorkerPool,
 } from '../session/index.ts';
-import { type ChannelMode, type CloseReason, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
+import { type ChannelLimits, type ChannelMode, type CloseReason, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
 import { type Attachment, attach } from './attach.ts';
 import { MountError } from './errors.ts';
 
@@ -41,6 +41,8 @@ export interface MountSettings extends SessionSettings {
   mode?: ChannelMode;
   /** `auto` and `device` are /dev/fuse. */
   transport?: 'auto' | 'device';
+  /** Limits of each channel: messages kept, answers pending, batch size, spinning; see {@link ChannelLimits}. */
+  limits?: ChannelLimits;
   /** Mounts read-only. */
   readOnly?: boolean;
   /** Options as mount(8) takes them: `allow_other,default_permissions,max_read=65536`. */
@@ -236,6 +238,7 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
     serve(fd, negotiated) {
       // The channel closes what it is given; the attachment keeps the descriptor of the mount.
       const channel = new DeviceChannel({
+        ...settings.limits,
         fd: addon.dup(fd),
         mode: 'event',
         receiveBytes: receiveBytesFor({ maxWriteBytes: negotiated.maxWrite, maxPages: negotiated.maxPages }),
@@ -274,7 +277,16 @@ async function poolServer(addon: Addon, source: ModuleSource, settings: MountSet
   const { shared, sharedEnd } = await importModule(module);
   const common = shared === undefined ? undefined : await shared(source.options as never);
   const entry = new URL(import.meta.url.endsWith('.ts') ? '../filesystem/worker.ts' : '../filesystem/worker.js', import.meta.url);
-  const pool = new WorkerPool({ entry, module, options: source.options, shared: common, workers, mode, addon });
+  const pool = new WorkerPool({
+    entry,
+    module,
+    options: source.options,
+    shared: common,
+    workers,
+    mode,
+    limits: settings.limits ?? {},
+    addon,
+  });
   const endShared = once(() => sharedEnd?.(common as never));
   let capabilities: Capabilities;
   try {

@@ -3,7 +3,7 @@ import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:
 import { release } from 'node:os';
 import { fromBinary, loadAddon } from '../native/index.ts';
 import { statInChild } from './child.ts';
-import { FUSECTL_PATH } from './connection.ts';
+import { FUSECTL_PATH, findFusectl } from './connection.ts';
 import { findHelper } from './helper.ts';
 import { isFuseType, type MountInfo, readMountInfo } from './mountinfo.ts';
 import { isPrivileged } from './privilege.ts';
@@ -47,7 +47,7 @@ const MACHINE: ProbeSource = {
   },
 };
 
-/** The FUSE minor of kernel releases, oldest first (FUSE_KERNEL_MINOR_VERSION of their <linux/fuse.h>); between two rows the earlier holds. */
+/** The FUSE minor of kernel releases (FUSE_KERNEL_MINOR_VERSION of <linux/fuse.h>), oldest first; between two rows the earlier holds. */
 const KERNEL_MINORS: readonly (readonly [major: number, minor: number, fuseMinor: number])[] = [
   [3, 3, 18],
   [3, 5, 19],
@@ -157,10 +157,10 @@ function checkAllowOther(machine: ProbeSource, privileged: boolean): ProbeCheck 
 }
 
 function checkFusectl(): ProbeCheck {
-  const mounted = readMountInfo().some((mount) => mount.type === 'fusectl');
-  if (mounted) return { name: 'fusectl', state: 'ok', found: 'mounted: connections can be aborted' };
+  const path = findFusectl();
+  if (path !== undefined) return { name: 'fusectl', state: 'ok', found: `mounted at ${path}: connections can be aborted` };
   const mend = `mount -t fusectl none ${FUSECTL_PATH}`;
-  return { name: 'fusectl', state: 'note', found: `not mounted at ${FUSECTL_PATH}`, mend };
+  return { name: 'fusectl', state: 'note', found: 'not mounted: connections can only be aborted by root', mend };
 }
 
 function checkPages(machine: ProbeSource): ProbeCheck {

@@ -20,6 +20,8 @@ export interface ResolvedPath {
   /** Present unless the path is the root of a FUSE mount, which was not touched. */
   readonly mode?: number;
   readonly uid?: number;
+  /** The path lies below a FUSE mount: asking about it here could wait for that daemon. */
+  readonly belowFuse?: true;
 }
 
 /**
@@ -32,7 +34,7 @@ export interface ResolvedPath {
 export async function resolveMountPoint(path: string, timeoutMs: number, mounts = readMountInfo()): Promise<ResolvedPath> {
   if (path === '' || path.includes('\0')) throw new MountError('ERR_FUSEWIRE_MOUNTPOINT_MISSING', path);
   let current = '/';
-  const todo = (path.startsWith('/') ? path : `${process.cwd()}/${path}`)
+  const todo = absolute(path)
     .split('/')
     .filter((part) => part !== '' && part !== '.');
   let symlinks = 0;
@@ -58,6 +60,16 @@ export async function resolveMountPoint(path: string, timeoutMs: number, mounts 
   const { mode, uid } = lstatSync(current);
   const mounted = topmostMount(mounts, toBinary(current));
   return { path: current, mode, uid, ...(mounted === undefined ? {} : { mounted }) };
+}
+
+function absolute(path: string): string {
+  if (path.startsWith('/')) return path;
+  try {
+    return `${process.cwd()}/${path}`;
+  } catch (error) {
+    // The working directory was removed.
+    throw missing(path, (error as NodeJS.ErrnoException).code);
+  }
 }
 
 /** The target when `candidate` is a symbolic link. */
@@ -86,7 +98,7 @@ async function resolveOnFuse(
     throw missing(path, result.code);
   }
   const mounted = topmostMount(mounts, toBinary(result.answer.path));
-  return { ...result.answer, ...(mounted === undefined ? {} : { mounted }) };
+  return { ...result.answer, belowFuse: true, ...(mounted === undefined ? {} : { mounted }) };
 }
 
 function missing(path: string, code: string | undefined): MountError {
@@ -110,7 +122,7 @@ export function checkMountPoint(resolved: ResolvedPath, privileged: boolean): vo
   if ((mode & S_ISVTX) !== 0 && uid !== process.getuid?.()) {
     throw new MountError('ERR_FUSEWIRE_MOUNTPOINT_NOT_PERMITTED', path, { detail: 'it is sticky and has another owner' });
   }
-  if (resolved.mounted !== undefined && isFuseType(resolved.mounted.type)) return;
+  if (resolved.belowFuse) return;
   try {
     accessSync(path, constants.W_OK);
   } catch {

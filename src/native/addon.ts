@@ -35,7 +35,7 @@ export interface Addon {
 
   /**
    * One read(2) of `fd` into a registered buffer. When the descriptor blocks, the thread counts as blocked in the kernel
-   * and {@link wakeBlockedThread} ends the wait with -EINTR (as does {@link stopBlockedThreads}).
+   * and {@link wakeBlockedThread} ends the wait with -EINTR (as does {@link stopBlockedThreads}, and nothing else).
    */
   receive(fd: number, buffer: number, offset: number, length: number): number;
   /** One write(2) of a whole message. */
@@ -63,7 +63,10 @@ export interface Addon {
   ioctlInteger(fd: number, request: number, argument: number): number;
   /** fcntl(F_SETFL): sets or clears O_NONBLOCK of the open file. */
   setNonBlocking(fd: number, nonBlocking: boolean): number;
-  /** poll(2) of one descriptor; returns revents (0 after the time limit). `timeoutMs` -1 waits for ever; wakeable as {@link receive}. */
+  /**
+   * poll(2) of one descriptor; returns revents (0 after the time limit). `timeoutMs` -1 waits for ever. Wakeable as
+   * {@link receive}; other signals end it too, with -EINTR.
+   */
   poll(fd: number, events: number, timeoutMs: number): number;
 
   /**

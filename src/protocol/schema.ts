@@ -300,7 +300,10 @@ const STRUCT_ROWS = [
     'Reads from a file, or lists a directory.',
     [
       u64('fh', FH),
-      u64('offset', 'First byte; for directories the cookie after which to go on, whose 64 bits stand at READ_IN_OFFSETS.offset.'),
+      u64(
+        'offset',
+        'First byte; for directories the cookie after which to go on, whose 64 bits stand at READ_IN_OFFSETS.offset.',
+      ),
       u32('size', 'Bytes wanted at most.'),
       u32('read_flags', 'FUSE_READ_* bits.', { since: MINOR_OF.readWriteHaveLockOwner, constants: 'read_flags' }),
       words('lock_owner', LOCK_OWNER, { since: MINOR_OF.readWriteHaveLockOwner }),

@@ -6,7 +6,7 @@
 import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import type { Addon } from '../native/index.ts';
-import type { ChannelMode, CloseReason } from '../transport/index.ts';
+import type { ChannelLimits, ChannelMode, CloseReason } from '../transport/index.ts';
 import type { Capabilities, Negotiated } from './negotiate.ts';
 import type { SessionCounters } from './session.ts';
 
@@ -18,6 +18,7 @@ export interface WorkerStart {
   index: number;
   workers: number;
   mode: ChannelMode;
+  limits: ChannelLimits;
 }
 
 /** From the pool to a worker. */
@@ -46,6 +47,8 @@ export interface PoolOptions {
   /** 1 to 64. */
   workers: number;
   mode: ChannelMode;
+  /** Of each worker's channel. */
+  limits: ChannelLimits;
   addon: Addon;
   /** Workers that may be replaced within a minute before the pool gives up. Default 8. */
   restartsMax?: number;
@@ -158,9 +161,9 @@ export class WorkerPool {
   }
 
   #start(index: number): Member {
-    const { entry, module, options, shared, workers, mode } = this.#options;
+    const { entry, module, options, shared, workers, mode, limits } = this.#options;
     const worker = new Worker(entry, {
-      workerData: { module, options, shared, index, workers, mode } satisfies WorkerStart,
+      workerData: { module, options, shared, index, workers, mode, limits } satisfies WorkerStart,
       name: `fusewire ${index}`,
       execArgv: [...process.execArgv, ...loaderFor(entry)],
     });

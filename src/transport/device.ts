@@ -17,6 +17,7 @@ const MIB = 1024 * 1024;
 const DEFAULT_RECEIVE_BYTES = MIB + HEADER_ROOM_BYTES;
 const DEFAULT_RECEIVE_BYTES_LIMIT = 64 * MIB;
 const DEFAULT_BUFFERS_MAX = 64;
+const DEFAULT_PENDING_MAX = 65_536;
 const DEFAULT_BATCH_MAX = 64;
 const DEFAULT_REPLY_CACHE_BYTES = 32 * MIB;
 
@@ -33,6 +34,8 @@ export interface DeviceChannelOptions {
   readonly receiveBytesLimit?: number;
   /** How many messages handlers may keep at a time. Then nothing is received until one is released. Default 64. */
   readonly buffersMax?: number;
+  /** How many answers may be pending at a time. Then nothing is received until one has left. Default 65,536. */
+  readonly pendingMax?: number;
   /** How many messages are received before the event loop gets a turn, while the channel waits on it. Default 64. */
   readonly batchMax?: number;
   /**
@@ -45,6 +48,12 @@ export interface DeviceChannelOptions {
   /** Told what a handler threw. By default it is thrown from a microtask, so that it becomes an 'uncaughtException'. */
   readonly onFault?: (error: unknown) => void;
 }
+
+/** The limits of a device channel that the one who mounts may set. */
+export type ChannelLimits = Pick<
+  DeviceChannelOptions,
+  'buffersMax' | 'pendingMax' | 'batchMax' | 'spinMicros' | 'replyCacheBytes'
+>;
 
 /**
  * Bytes of a receive buffer that hold every message of a connection which negotiated these limits. The kernel refuses to
@@ -84,6 +93,7 @@ export class DeviceChannel implements Channel {
   readonly #requests: RequestPool;
   readonly #replies: SizedPool;
   readonly #receiveBytesLimit: number;
+  readonly #pendingMax: number;
   readonly #batchMax: number;
   readonly #spinMs: number;
   readonly #onFault: (error: unknown) => void;
@@ -117,9 +127,15 @@ export class DeviceChannel implements Channel {
       messageBytesMax: this.#receiveBytes,
       cacheBytesMax: options.replyCacheBytes ?? DEFAULT_REPLY_CACHE_BYTES,
     });
+    this.#pendingMax = options.pendingMax ?? DEFAULT_PENDING_MAX;
     this.#batchMax = options.batchMax ?? DEFAULT_BATCH_MAX;
     this.#spinMs = (options.spinMicros ?? 0) / 1000;
     this.#onFault = options.onFault ?? rethrow;
+  }
+
+  /** Whether handlers hold as many messages or owe as many answers as they may. */
+  get #isFull(): boolean {
+    return this.#requests.isExhausted || this.#pendingCount >= this.#pendingMax;
   }
 
   get receiveBytesMax(): number {
@@ -192,6 +208,7 @@ export class DeviceChannel implements Channel {
 
   setPending(count: number): void {
     this.#pendingCount = count;
+    if (this.#isPaused && !this.#isReceiving && this.#state === STATE_OPEN) this.#unpause();
     if (count === 0 && this.mode === 'blocking' && this.#state === STATE_OPEN && !this.#isReceiving) this.#resumeAfter(1);
   }
 
@@ -285,7 +302,7 @@ export class DeviceChannel implements Channel {
   readonly #onReadable = (revents: number): void => {
     if (this.#state !== STATE_OPEN) return;
     // While paused only an error is of interest, and asking is how one learns which.
-    if (this.#requests.isExhausted && (revents & ~POLLIN) === 0) return;
+    if (this.#isFull && (revents & ~POLLIN) === 0) return;
     this.#setNonBlocking(true);
     this.#drain();
     if (this.#state === STATE_OPEN) this.#afterDrain();
@@ -301,7 +318,7 @@ export class DeviceChannel implements Channel {
       if (got > 0) this.#deliver(got);
       else if (got === -EAGAIN || got === -EINTR || !this.#survives(got)) break;
       left--;
-    } while (left > 0 && this.#state === STATE_OPEN && !this.#requests.isExhausted);
+    } while (left > 0 && this.#state === STATE_OPEN && !this.#isFull);
     this.#leaveLoop();
   }
 
@@ -315,7 +332,7 @@ export class DeviceChannel implements Channel {
   }
 
   #afterDrain(): void {
-    if (this.#requests.isExhausted) this.#pause();
+    if (this.#isFull) this.#pause();
     else if (this.mode === 'blocking' && this.#pendingCount === 0) this.#resumeAfter(1);
   }
 
@@ -331,7 +348,7 @@ export class DeviceChannel implements Channel {
       }
       this.#watchId = id;
     }
-    if (this.#requests.isExhausted) this.#pause();
+    if (this.#isFull) this.#pause();
   }
 
   #pause(): void {
@@ -341,7 +358,7 @@ export class DeviceChannel implements Channel {
   }
 
   #unpause(): void {
-    if (this.#requests.isExhausted) return;
+    if (this.#isFull) return;
     this.#isPaused = false;
     this.#addon.watchFor(this.#watchId, POLLIN);
     if (this.mode === 'blocking' && this.#pendingCount === 0) this.#resumeAfter(1);
@@ -361,7 +378,7 @@ export class DeviceChannel implements Channel {
    */
   #serveInKernel(): void {
     if (this.#state !== STATE_OPEN) return;
-    if (this.#pendingCount > 0 || this.#requests.isExhausted) {
+    if (this.#pendingCount > 0 || this.#isFull) {
       this.#serveOnLoop();
       return;
     }
@@ -376,7 +393,7 @@ export class DeviceChannel implements Channel {
       if (got > 0) this.#deliver(got);
       else if (got === -EINTR) isWoken = true;
       else if (!this.#survives(got)) break;
-    } while (!isWoken && this.#state === STATE_OPEN && this.#pendingCount === 0 && !this.#requests.isExhausted);
+    } while (!isWoken && this.#state === STATE_OPEN && this.#pendingCount === 0 && !this.#isFull);
     this.#leaveLoop();
     if (this.#state !== STATE_OPEN) return;
     if (isWoken) this.#resumeAfter(2);

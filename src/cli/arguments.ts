@@ -1,0 +1,205 @@
+/** The command line: arguments in, one typed command out. Refuses what it does not know. */
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { MountError } from '../mount/index.ts';
+import { CliError } from './exit.ts';
+
+/** What serves a passthrough when nobody says otherwise. */
+export const PASSTHROUGH_WORKERS = 4;
+export const PASSTHROUGH_MODE: ServeMode = 'blocking';
+
+export type ServeMode = 'event' | 'blocking';
+export type CachePolicy = 'none' | 'auto' | 'always';
+
+/** The options that `passthrough` and `mount` share. Undefined: the default of the part that it goes to. */
+export interface ServeOptions {
+  workers?: number;
+  mode?: ServeMode;
+  transport: 'auto' | 'device';
+  asyncDio: boolean;
+  maxBackground?: number;
+  maxWrite?: number;
+  cache: CachePolicy;
+  writeback: boolean;
+  readOnly: boolean;
+  json: boolean;
+  /** All `-o`, joined by commas. */
+  mountOptions: string;
+}
+
+export type CommandName = 'passthrough' | 'mount' | 'umount' | 'trace' | 'doctor';
+
+export type Command =
+  | { name: 'help'; topic?: CommandName }
+  | { name: 'version' }
+  /** Without a source and a mount point: make both. */
+  | { name: 'passthrough'; places?: { source: string; mountpoint: string }; options: ServeOptions }
+  /** `arguments`: what follows `--`, for the module. */
+  | { name: 'mount'; module: string; mountpoint: string; arguments: string[]; options: ServeOptions }
+  | { name: 'umount'; mountpoint: string; lazy: boolean; force: boolean }
+  | { name: 'doctor'; json: boolean };
+
+type OptionTable = NonNullable<ParseArgsConfig['options']>;
+
+const HELP: OptionTable = { help: { type: 'boolean', short: 'h' } };
+
+const SERVE_OPTIONS: OptionTable = {
+  ...HELP,
+  workers: { type: 'string' },
+  mode: { type: 'string' },
+  transport: { type: 'string' },
+  'async-dio': { type: 'boolean' },
+  'no-async-dio': { type: 'boolean' },
+  'max-background': { type: 'string' },
+  'max-write': { type: 'string' },
+  cache: { type: 'string' },
+  writeback: { type: 'boolean' },
+  backing: { type: 'boolean' },
+  'no-backing': { type: 'boolean' },
+  trace: { type: 'string' },
+  'read-only': { type: 'boolean' },
+  json: { type: 'boolean' },
+  options: { type: 'string', short: 'o', multiple: true },
+};
+
+const UMOUNT_OPTIONS: OptionTable = {
+  ...HELP,
+  lazy: { type: 'boolean', short: 'z' },
+  force: { type: 'boolean', short: 'f' },
+};
+
+const COMMANDS: readonly string[] = ['passthrough', 'mount', 'umount', 'trace', 'doctor'] satisfies CommandName[];
+
+/** Parses `process.argv` without its first two. Throws {@link CliError}, or MountError for what is not available yet. */
+export function parseCommand(argv: readonly string[]): Command {
+  const [first, ...rest] = argv;
+  if (first === undefined) throw new CliError('Name a command; "fusewire --help" lists them.');
+  if (first === '--help' || first === '-h' || first === 'help') {
+    return isCommand(rest[0]) ? { name: 'help', topic: rest[0] } : { name: 'help' };
+  }
+  if (first === '--version' || first === '-V') return { name: 'version' };
+  if (!isCommand(first)) throw new CliError(`There is no command ${first}; "fusewire --help" lists those that exist.`);
+  const known = {
+    passthrough: SERVE_OPTIONS,
+    mount: SERVE_OPTIONS,
+    umount: UMOUNT_OPTIONS,
+    doctor: { ...HELP, json: { type: 'boolean' } },
+  };
+  if (first === 'trace') {
+    if (rest.includes('--help') || rest.includes('-h')) return { name: 'help', topic: 'trace' };
+    throw notAvailable('The command trace', 4);
+  }
+  const { values, places, after } = parse(first, rest, known[first] as OptionTable);
+  if (values.help === true) return { name: 'help', topic: first };
+  if (first !== 'mount' && after.length > 0) throw tooMany(first, after[0] as string);
+  switch (first) {
+    case 'passthrough':
+      return passthroughCommand(values, places);
+    case 'mount':
+      return mountCommand(values, places, after);
+    case 'umount':
+      return { name: 'umount', ...need(first, places, ['mountpoint']), lazy: values.lazy === true, force: values.force === true };
+    case 'doctor':
+      need(first, places, []);
+      return { name: 'doctor', json: values.json === true };
+  }
+}
+
+function isCommand(name: string | undefined): name is CommandName {
+  return name !== undefined && COMMANDS.includes(name);
+}
+
+function passthroughCommand(values: Values, places: string[]): Command {
+  const options = serveOptions(values);
+  options.workers ??= PASSTHROUGH_WORKERS;
+  options.mode ??= PASSTHROUGH_MODE;
+  if (places.length === 0) return { name: 'passthrough', options };
+  return { name: 'passthrough', places: need('passthrough', places, ['source', 'mountpoint']), options };
+}
+
+function mountCommand(values: Values, places: string[], after: string[]): Command {
+  return { name: 'mount', ...need('mount', places, ['module', 'mountpoint']), arguments: after, options: serveOptions(values) };
+}
+
+type Values = Record<string, string | boolean | (string | boolean)[] | undefined>;
+
+function parse(
+  command: string,
+  args: readonly string[],
+  options: OptionTable,
+): { values: Values; places: string[]; after: string[] } {
+  // What follows `--` belongs to the module: parseArgs would mix it with the places.
+  const end = args.indexOf('--');
+  const own = end < 0 ? args : args.slice(0, end);
+  const after = end < 0 ? [] : args.slice(end + 1);
+  try {
+    const { values, positionals } = parseArgs({ args: [...own], options, allowPositionals: true, strict: true });
+    return { values: values as Values, places: positionals, after };
+  } catch (error) {
+    const sentence = ((error as Error).message.split(/[.\n]/, 1)[0] as string).trim();
+    throw new CliError(`${sentence}; "fusewire ${command} --help" lists the options.`);
+  }
+}
+
+/** Gives the places their names, or says which one is missing. */
+function need<Name extends string>(command: string, places: readonly string[], names: readonly Name[]): Record<Name, string> {
+  if (places.length > names.length) throw tooMany(command, places[names.length] as string);
+  const missing = names[places.length];
+  if (missing !== undefined) throw new CliError(`The ${missing} is missing; see "fusewire ${command} --help".`);
+  return Object.fromEntries(names.map((name, index) => [name, places[index]])) as Record<Name, string>;
+}
+
+function tooMany(command: string, argument: string): CliError {
+  return new CliError(`The argument ${argument} is one too many; see "fusewire ${command} --help".`);
+}
+
+function serveOptions(values: Values): ServeOptions {
+  if (values.trace !== undefined) throw notAvailable('The option --trace', 4);
+  const asyncDio = choose(values, 'async-dio') ?? true;
+  if (choose(values, 'backing') === true) throw notAvailable('The option --backing', 6);
+  const transport = oneOf(values, 'transport', ['auto', 'device', 'uring']) ?? 'auto';
+  if (transport === 'uring') throw notAvailable('The option --transport uring', 6);
+  const workers = integer(values, 'workers', 1, 64);
+  const maxBackground = integer(values, 'max-background', 1, 65_535);
+  const maxWrite = integer(values, 'max-write', 4096, 16 * 1024 * 1024);
+  const mode = oneOf(values, 'mode', ['event', 'blocking']);
+  return {
+    ...(workers === undefined ? {} : { workers }),
+    ...(mode === undefined ? {} : { mode }),
+    transport,
+    asyncDio,
+    ...(maxBackground === undefined ? {} : { maxBackground }),
+    ...(maxWrite === undefined ? {} : { maxWrite }),
+    cache: oneOf(values, 'cache', ['none', 'auto', 'always']) ?? 'auto',
+    writeback: values.writeback === true,
+    readOnly: values['read-only'] === true,
+    json: values.json === true,
+    mountOptions: ((values.options ?? []) as string[]).join(','),
+  };
+}
+
+/** `--name` or `--no-name`, not both. */
+function choose(values: Values, name: string): boolean | undefined {
+  const [yes, no] = [values[name], values[`no-${name}`]];
+  if (yes !== undefined && no !== undefined) throw new CliError(`Give --${name} or --no-${name}, not both.`);
+  return yes !== undefined ? true : no !== undefined ? false : undefined;
+}
+
+function oneOf<Choice extends string>(values: Values, name: string, choices: readonly Choice[]): Choice | undefined {
+  const value = values[name];
+  if (value === undefined) return undefined;
+  const choice = choices.find((candidate) => candidate === value);
+  if (choice === undefined) throw new CliError(`--${name} is ${choices.join(' or ')}, not ${value}.`);
+  return choice;
+}
+
+function integer(values: Values, name: string, least: number, most: number): number | undefined {
+  const value = values[name];
+  if (value === undefined) return undefined;
+  const number = /^\d{1,10}$/.test(value as string) ? Number(value) : -1;
+  if (number < least || number > most) throw new CliError(`--${name} is a whole number from ${least} to ${most}, not ${value}.`);
+  return number;
+}
+
+function notAvailable(subject: string, issue: number): MountError {
+  return new MountError('ERR_FUSEWIRE_NOT_AVAILABLE', subject, { detail: `it comes with issue ${issue}` });
+}

@@ -1,0 +1,113 @@
+import type { CommandName } from './arguments.ts';
+import { EXIT_HELP } from './exit.ts';
+
+const GENERAL = `fusewire: filesystems in TypeScript, spoken straight at /dev/fuse
+
+Usage
+  fusewire passthrough [SRC MNT] [options]   show the folder SRC at MNT
+  fusewire mount MODULE MNT [options]        mount the filesystem that a module exports
+  fusewire umount MNT                        unmount
+  fusewire doctor                            what this machine offers, and how to mend what is missing
+  fusewire trace show|check|replay FILE      recorded traffic (not available yet: issue 4)
+  fusewire COMMAND --help                    options and examples
+  fusewire --version
+
+Examples
+  fusewire passthrough                       makes two folders of its own and says what to try
+  fusewire passthrough ~/data /mnt/data
+  fusewire umount /mnt/data
+
+${EXIT_HELP}`;
+
+const SERVE = `Options
+  --workers N               threads that serve, 1 to 64
+  --mode event|blocking     event: many requests in flight per worker; blocking: lowest latency
+  --transport auto|device   how messages travel (uring: issue 6)
+  --async-dio, --no-async-dio
+                            direct I/O in parallel pieces (default: on)
+  --max-background N        background requests in flight, 1 to 65535
+  --max-write BYTES         largest write request, 4096 to 16777216
+  --cache none|auto|always  how long the kernel may believe what it was told (default: auto)
+  --writeback               the kernel gathers writes in its page cache
+  --backing, --no-backing   files that the kernel reads and writes itself (--backing: issue 6)
+  --trace FILE              record the traffic (issue 4)
+  --read-only               mount read-only
+  -o, --options LIST        mount(8)-style, may be repeated: allow_other,default_permissions,ro,nosuid,
+                            noatime,max_read=N,fsname=NAME,subtype=NAME,auto_unmount
+                            (a comma or backslash in fsname: \\, and \\\\)
+  --json                    events as JSON, one a line
+  -h, --help
+
+It stays in the foreground and prints a line that starts with "mounted" when the mount can be used. SIGINT, SIGTERM and
+SIGHUP unmount and exit with 0; a second signal exits at once. An unmount from outside ends it with 0.`;
+
+const TOPICS: Readonly<Record<CommandName, string>> = {
+  passthrough: `Usage: fusewire passthrough [SRC MNT] [options]
+
+Shows the folder SRC at MNT. Without both, makes a source folder with a few files and a mount point, says what to try,
+and removes both at the end.
+
+${SERVE}
+
+Examples
+  fusewire passthrough
+  fusewire passthrough ~/data /mnt/data
+  fusewire passthrough ~/data /mnt/data --workers 2 --mode event
+  fusewire passthrough ~/data /mnt/data --cache always -o allow_other,default_permissions
+  fusewire passthrough ~/data /mnt/data --read-only --json
+
+${EXIT_HELP}`,
+  mount: `Usage: fusewire mount MODULE MNT [options] [-- ARGUMENTS]
+
+Mounts the filesystem that MODULE exports by default, or that the function it exports makes. MODULE is a path or the name
+of an installed package. Its function receives, as context.options, { arguments, cache, writeback, readOnly }; arguments
+are those after "--".
+
+${SERVE}
+
+Examples
+  fusewire mount ./memory.js /mnt/memory
+  fusewire mount ./remote.js /mnt/remote --workers 4 -- https://example.org/files
+
+${EXIT_HELP}`,
+  umount: `Usage: fusewire umount MNT [options]
+
+Unmounts the FUSE mount at MNT. Works on dead mounts too, whatever program made them, if they are yours or you are root.
+
+Options
+  -z, --lazy    detach at once, even when programs use it
+  -f, --force   abort the connection first: programs that wait for the daemon get an error now
+  -h, --help
+
+Examples
+  fusewire umount /mnt/data
+  fusewire umount --lazy /mnt/data
+
+${EXIT_HELP}`,
+  doctor: `Usage: fusewire doctor [--json]
+
+Looks at what this machine offers to FUSE: kernel, device, permissions, fusermount3, fusectl, limits, io_uring, dead
+mounts. Prints what was found and the command that mends what is missing. Changes nothing. Exits with 0 when you can
+mount here, else with 69.
+
+Examples
+  fusewire doctor
+  fusewire doctor --json | jq '.checks[] | select(.state != "ok")'
+
+${EXIT_HELP}`,
+  trace: `Usage: fusewire trace show|check|replay FILE
+
+Decodes recorded traffic and explains it, checks that it encodes to the same bytes, or feeds it to a filesystem.
+Not available yet: it comes with issue 4.
+
+Examples
+  fusewire trace show session.jsonl
+  fusewire trace check session.jsonl
+
+${EXIT_HELP}`,
+};
+
+/** What --help prints. */
+export function helpText(topic?: CommandName): string {
+  return topic === undefined ? GENERAL : TOPICS[topic];
+}
