@@ -53,6 +53,7 @@ const EXIT_BY_CODE: Readonly<Record<string, number>> = {
   ERR_FUSEWIRE_MOUNT_FAILED: EXIT.OS_ERROR,
   ERR_FUSEWIRE_HELPER_FAILED: EXIT.OS_ERROR,
   ERR_FUSEWIRE_CONNECTION: EXIT.OS_ERROR,
+  ERR_FUSEWIRE_INIT: EXIT.OS_ERROR,
 };
 
 /** An error that the command line itself finds. */

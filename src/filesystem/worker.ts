@@ -19,10 +19,7 @@ async function main(): Promise<void> {
   try {
     filesystem = await loadFilesystem(start.module, start);
   } catch (error) {
-    const { code, message, stack } = error as { code?: string; message?: string; stack?: string };
-    const known = typeof code === 'string' && code.startsWith('ERR_FUSEWIRE_');
-    const text = known ? String(message) : `${start.module} failed while loading: ${message ?? String(error)}`;
-    tell({ type: 'failed', code: known ? code : 'ERR_FUSEWIRE_WORKER_LOAD', message: text, stack });
+    fail('failed while loading', error);
     return;
   }
   port.on('message', (message: ToWorker) => onMessage(filesystem, message));
@@ -39,26 +36,41 @@ function onMessage(filesystem: Filesystem, message: ToWorker): void {
   }
 }
 
-function serve(filesystem: Filesystem, { fd: source, negotiated }: Extract<ToWorker, { type: 'serve' }>): void {
+async function serve(filesystem: Filesystem, { fd: source, negotiated }: Extract<ToWorker, { type: 'serve' }>): Promise<void> {
   const addon = loadAddon();
-  const { fd } = cloneDevice(source, addon);
-  tell({ type: 'serving', threadId: addon.threadId(), fd });
-  const channel = new DeviceChannel({
-    ...start.limits,
-    fd,
-    mode: start.mode,
-    receiveBytes: receiveBytesFor({ maxWriteBytes: negotiated.maxWrite, maxPages: negotiated.maxPages }),
-  });
-  session = new Session(channel, operationsOf(filesystem), {
-    negotiated,
-    isOwnThread: (threadId) => addon.isOwnThread(threadId),
-    onForeignInterrupt: (uniqueLow, uniqueHigh) => tell({ type: 'interrupt', uniqueLow, uniqueHigh }),
-  });
+  try {
+    const { fd } = cloneDevice(source, addon);
+    const channel = new DeviceChannel({
+      ...start.limits,
+      fd,
+      mode: start.mode,
+      receiveBytes: receiveBytesFor({ maxWriteBytes: negotiated.maxWrite, maxPages: negotiated.maxPages }),
+    });
+    session = new Session(channel, operationsOf(filesystem), {
+      negotiated,
+      isOwnThread: (threadId) => addon.isOwnThread(threadId),
+      onForeignInterrupt: (uniqueLow, uniqueHigh) => tell({ type: 'interrupt', uniqueLow, uniqueHigh }),
+    });
+    tell({ type: 'cloned', threadId: addon.threadId(), fd });
+    await session.prepare();
+  } catch (error) {
+    fail('could not start to serve', error);
+    return;
+  }
   session.ended.then(({ reason, errno }) => {
     tell({ type: 'closed', reason, errno });
     port.close();
   });
-  session.serve();
+  tell({ type: 'serving' });
+  session.open();
+}
+
+/** Tells the pool why this worker is of no use. */
+function fail(what: string, error: unknown): void {
+  const { code, message, stack } = error as { code?: string; message?: string; stack?: string };
+  const known = typeof code === 'string' && code.startsWith('ERR_FUSEWIRE_');
+  const text = known ? String(message) : `${start.module} ${what}: ${message ?? String(error)}`;
+  tell({ type: 'failed', code: known ? code : 'ERR_FUSEWIRE_WORKER_LOAD', message: text, stack });
 }
 
 main();

@@ -22,6 +22,7 @@ import {
 import { type ChannelLimits, type ChannelMode, type CloseReason, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
 import { type Attachment, attach } from './attach.ts';
 import { MountError } from './errors.ts';
+import { parseMountOptions } from './options.ts';
 
 /** A filesystem that worker threads load: the module's default export is a filesystem or makes one. */
 export interface ModuleSource {
@@ -92,7 +93,8 @@ interface Server {
   readonly workers: number;
   readonly mode: ChannelMode;
   readonly capabilities: Capabilities;
-  serve(fd: number, negotiated: Negotiated): void;
+  /** Begins to serve; rejects when the filesystem's init fails. */
+  serve(fd: number, negotiated: Negotiated): Promise<void>;
   counters(): Promise<SessionCounters>;
   /** Answers what is pending, closes the channels, ends the threads. */
   stop(timeoutMs: number): Promise<void>;
@@ -118,7 +120,7 @@ export async function mount(
     'module' in filesystem ? await poolServer(addon, filesystem, settings) : localServer(addon, filesystem, settings);
   let attachment: Attachment | undefined;
   try {
-    const effective = { ...settings, defaultPermissions: hasOption(settings.mountOptions, 'default_permissions') };
+    const effective = { ...settings, defaultPermissions: parseMountOptions(settings.mountOptions ?? '').defaultPermissions };
     assertSensible(server.capabilities, effective);
     attachment = await attach({ addon, mountpoint, ...attachSettings(settings) });
     const negotiated = await initializeDevice(addon, attachment.fd, {
@@ -126,8 +128,8 @@ export async function mount(
       settings: effective,
       pagesLimit: maxPagesLimit(),
     });
-    server.serve(attachment.fd, negotiated);
-    return new ActiveMount(addon, attachment, server, negotiated, settings);
+    await server.serve(attachment.fd, negotiated);
+    return new ActiveMount(attachment, server, negotiated, settings);
   } catch (error) {
     attachment?.unmountSync();
     attachment?.close();
@@ -143,15 +145,10 @@ class ActiveMount implements Mount {
   readonly mode: ChannelMode;
   readonly connection: number;
   readonly closed: Promise<{ reason: CloseReason }>;
-  readonly #addon: Addon;
   readonly #attachment: Attachment;
   readonly #server: Server;
   readonly #settings: MountSettings;
-  readonly #onExit = (): void => {
-    this.unmountSync();
-    // Threads that sleep in the kernel would keep process.exit from ending them.
-    this.#addon.stopBlockedThreads(500);
-  };
+  readonly #onExit = (): void => this.unmountSync();
   readonly #onSignal = (signal: NodeJS.Signals): void => {
     this.unmount()
       .catch(() => this.unmountSync())
@@ -161,8 +158,7 @@ class ActiveMount implements Mount {
   };
   #unmounting: Promise<void> | undefined;
 
-  constructor(addon: Addon, attachment: Attachment, server: Server, negotiated: Negotiated, settings: MountSettings) {
-    this.#addon = addon;
+  constructor(attachment: Attachment, server: Server, negotiated: Negotiated, settings: MountSettings) {
     this.#attachment = attachment;
     this.#server = server;
     this.#settings = settings;
@@ -235,7 +231,7 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
     workers: 0,
     mode: 'event',
     capabilities: capabilitiesOf(filesystem),
-    serve(fd, negotiated) {
+    async serve(fd, negotiated) {
       // The channel closes what it is given; the attachment keeps the descriptor of the mount.
       const channel = new DeviceChannel({
         ...settings.limits,
@@ -248,7 +244,8 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
         isOwnThread: (threadId) => addon.isOwnThread(threadId),
       });
       session.ended.then(resolveEnded);
-      session.serve();
+      await session.prepare();
+      session.open();
     },
     async counters() {
       return {
@@ -330,10 +327,6 @@ function attachSettings(settings: MountSettings) {
     subtype: subtype ?? 'fusewire',
     options: [mountOptions, readOnly ? 'ro' : undefined].filter((part) => part !== undefined && part !== '').join(','),
   };
-}
-
-function hasOption(options: string | undefined, name: string): boolean {
-  return options?.split(',').includes(name) ?? false;
 }
 
 /** What the kernel grants at most, pages of a request; older kernels have no such file and grant 256. */

@@ -42,14 +42,14 @@ export async function initializeDevice(addon: Addon, fd: number, options: Initia
     for (;;) {
       const length = addon.poll(fd, POLLIN, 0) > 0 ? addon.receive(fd, id, 0, memory.byteLength) : -ERRNO.EAGAIN;
       if (length === -ERRNO.EAGAIN || length === -ERRNO.EINTR || length === -ERRNO.ENOENT) {
-        if (Date.now() > deadline) throw new NegotiationError('ERR_FUSEWIRE_SETTING', 'the kernel sent no INIT in time');
+        if (Date.now() > deadline) throw new NegotiationError('ERR_FUSEWIRE_INIT', 'the kernel sent no INIT in time');
         await new Promise((resolve) => setTimeout(resolve, 1));
         continue;
       }
-      if (length < 0) throw new NegotiationError('ERR_FUSEWIRE_SETTING', `the device failed before INIT (errno ${-length})`);
+      if (length < 0) throw new NegotiationError('ERR_FUSEWIRE_INIT', `the device failed before INIT (errno ${-length})`);
       const negotiated = answer(words, length, options);
       const result = addon.reply(fd, id, 0, OUT_HEADER_BYTES + INIT_OUT_SIZE);
-      if (result < 0) throw new NegotiationError('ERR_FUSEWIRE_SETTING', `the kernel refused the INIT reply (errno ${-result})`);
+      if (result < 0) throw new NegotiationError('ERR_FUSEWIRE_INIT', `the kernel refused the INIT reply (errno ${-result})`);
       if (negotiated !== undefined) return negotiated;
     }
   } catch (error) {
@@ -65,7 +65,7 @@ function answer(words: Uint32Array, length: number, options: InitializeOptions):
   const header = newInHeader();
   decodeInHeader(words, 0, header);
   if (opcodeRow(header.opcode)?.name !== 'INIT') {
-    throw new NegotiationError('ERR_FUSEWIRE_SETTING', 'the descriptor is already in use: its first message is no INIT');
+    throw new NegotiationError('ERR_FUSEWIRE_INIT', 'the descriptor is already in use: its first message is no INIT');
   }
   const init = newInitIn();
   decodeInitIn(words, BODY_WORD, init, length - IN_HEADER_BYTES);

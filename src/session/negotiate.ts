@@ -70,7 +70,14 @@ export interface Negotiated {
 /** Why a session cannot be. `code` is stable. */
 export class NegotiationError extends Error {
   override readonly name = 'NegotiationError';
-  readonly code: 'ERR_FUSEWIRE_KERNEL_TOO_OLD' | 'ERR_FUSEWIRE_CAPABILITY' | 'ERR_FUSEWIRE_SETTING';
+  readonly code:
+    | 'ERR_FUSEWIRE_KERNEL_TOO_OLD'
+    /** A combination of capabilities that breaks. */
+    | 'ERR_FUSEWIRE_CAPABILITY'
+    /** A setting out of its range. */
+    | 'ERR_FUSEWIRE_SETTING'
+    /** The exchange with the kernel failed. */
+    | 'ERR_FUSEWIRE_INIT';
 
   constructor(code: NegotiationError['code'], message: string) {
     super(message);

@@ -32,7 +32,8 @@ export type ToWorker =
 export type FromWorker =
   | { type: 'loaded'; capabilities: Capabilities }
   | { type: 'failed'; code: string; message: string; stack: string | undefined }
-  | { type: 'serving'; threadId: number; fd: number }
+  | { type: 'cloned'; threadId: number; fd: number }
+  | { type: 'serving' }
   | { type: 'interrupt'; uniqueLow: number; uniqueHigh: number }
   | { type: 'counters'; ticket: number; counters: SessionCounters }
   | { type: 'closed'; reason: CloseReason; errno: number };
@@ -117,10 +118,13 @@ export class WorkerPool {
     }
   }
 
-  /** Lets every worker serve a connection; `fd` is an attached device descriptor, which stays the caller's. */
-  serve(fd: number, negotiated: Negotiated): void {
+  /**
+   * Lets every worker serve a connection; `fd` is an attached device descriptor, which stays the caller's. Resolves when all
+   * of them do; rejects with {@link WorkerFailure} when one cannot.
+   */
+  async serve(fd: number, negotiated: Negotiated): Promise<void> {
     this.#served = { fd, negotiated };
-    for (const member of this.#members) member?.worker.postMessage({ type: 'serve', fd, negotiated } satisfies ToWorker);
+    await Promise.all(this.#members.map((member) => this.#serving(member!, { fd, negotiated })));
   }
 
   /** Sum of the counters of all workers; those that do not answer in time are left out. */
@@ -209,8 +213,28 @@ export class WorkerPool {
     });
   }
 
+  #serving(member: Member, served: { fd: number; negotiated: Negotiated }): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const { worker } = member;
+      const done = (error?: WorkerFailure) => {
+        worker.off('message', onMessage);
+        worker.off('exit', onExit);
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      const onMessage = (message: FromWorker) => {
+        if (message.type === 'serving') done();
+        else if (message.type === 'failed') done(new WorkerFailure(message.code, message.message));
+      };
+      const onExit = () => done(new WorkerFailure('ERR_FUSEWIRE_WORKER_DIED', 'a worker ended before it could serve'));
+      worker.on('message', onMessage);
+      worker.on('exit', onExit);
+      worker.postMessage({ type: 'serve', ...served } satisfies ToWorker);
+    });
+  }
+
   #onMessage(member: Member, message: FromWorker): void {
-    if (message.type === 'serving') {
+    if (message.type === 'cloned') {
       member.threadId = message.threadId;
       member.fd = message.fd;
     } else if (message.type === 'interrupt') {
@@ -250,12 +274,11 @@ export class WorkerPool {
   #replace(index: number, served: { fd: number; negotiated: Negotiated }): void {
     const fresh = this.#start(index);
     this.#members[index] = fresh;
-    fresh.loaded.then(
-      () => fresh.worker.postMessage({ type: 'serve', ...served } satisfies ToWorker),
-      (error: WorkerFailure) => {
+    fresh.loaded
+      .then(() => this.#serving(fresh, served))
+      .catch((error: WorkerFailure) => {
         if (!this.#ending) this.#rejectEnded(error);
-      },
-    );
+      });
   }
 
   #endWhenAllClosed(end: PoolEnd): void {

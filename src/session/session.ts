@@ -141,9 +141,13 @@ export class Session implements ChannelHandler {
     if (options.negotiated !== undefined) this.#agree(options.negotiated);
   }
 
-  /** Begins to serve. With a blocking channel it comes back when promises are pending or the channel ended. */
-  async serve(): Promise<void> {
+  /** Tells the filesystem what was agreed on, where that happened elsewhere. Rejects with what its init rejects with. */
+  async prepare(): Promise<void> {
     if (this.#negotiated !== undefined) await this.#operations.start(this.#negotiated);
+  }
+
+  /** Begins to serve. With a blocking channel it comes back when promises are pending or the channel ended. */
+  open(): void {
     this.channel.open(this);
   }
 

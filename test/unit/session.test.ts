@@ -3,7 +3,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { constants } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Filesystem, FuseError, type ReadRequest, type Request } from '../../src/filesystem/index.ts';
-import { type Fault, FAULT_CHANNEL } from '../../src/session/index.ts';
+import { FAULT_CHANNEL, type Fault } from '../../src/session/index.ts';
 import { body, long, opcode, TestKernel, word } from './wire.ts';
 
 const { EIO, ENOSYS, ENOENT, EINTR, EDEADLK, EILSEQ, ENAMETOOLONG, EOVERFLOW, EFBIG } = constants.errno;
@@ -166,7 +166,11 @@ describe('answers', () => {
     const before = kernel.replies.length;
     kernel.request('FORGET', body(3n), { nodeid: 5 });
     kernel.request('BATCH_FORGET', body(2, 0, 6n, 1n, 7n, 2n));
-    expect(forgotten).toEqual([[5, 3], [6, 1], [7, 2]]);
+    expect(forgotten).toEqual([
+      [5, 3],
+      [6, 1],
+      [7, 2],
+    ]);
     expect(kernel.replies).toHaveLength(before);
   });
 
@@ -276,9 +280,14 @@ describe('interrupts', () => {
 
   test('more early ones than the limit: the oldest are forgotten', async () => {
     const kernel = await started({ read: (_node, { signal }) => Buffer.from(String(signal.aborted)) }, { earlyInterruptsMax: 2 });
-    for (const unique of [1001, 1003, 1005]) kernel.request('INTERRUPT', interruptBody(unique), { unique: unique + 1, nodeid: 0 });
+    for (const unique of [1001, 1003, 1005])
+      kernel.request('INTERRUPT', interruptBody(unique), { unique: unique + 1, nodeid: 0 });
     for (const unique of [1001, 1003, 1005]) kernel.request('READ', readBody(0, 10), { unique });
-    expect([1001, 1003, 1005].map((unique) => Buffer.from(kernel.of(unique)!.body).toString())).toEqual(['false', 'true', 'true']);
+    expect([1001, 1003, 1005].map((unique) => Buffer.from(kernel.of(unique)!.body).toString())).toEqual([
+      'false',
+      'true',
+      'true',
+    ]);
   });
 });
 
@@ -364,7 +373,9 @@ describe('payloads', () => {
       () => 0 as never,
     ];
     const kernel = await started({ read: (_node, request) => answers.shift()!(request) });
-    const texts = Array.from({ length: 6 }, () => Buffer.from(kernel.of(kernel.request('READ', readBody(0, 20)))!.body).toString());
+    const texts = Array.from({ length: 6 }, () =>
+      Buffer.from(kernel.of(kernel.request('READ', readBody(0, 20)))!.body).toString(),
+    );
     expect(texts).toEqual(['bytes', 'parts', 'filled', 'x'.repeat(20), 'y'.repeat(15) + 'z'.repeat(5), '']);
   });
 });
@@ -407,7 +418,15 @@ describe('attributes', () => {
     setattr(8 | 64);
     setattr(16 | 32);
     setattr(16 | 128 | 2 | 4);
-    const nothing = { mode: undefined, size: undefined, atime: undefined, mtime: undefined, newUid: undefined, newGid: undefined, handle: undefined };
+    const nothing = {
+      mode: undefined,
+      size: undefined,
+      atime: undefined,
+      mtime: undefined,
+      newUid: undefined,
+      newGid: undefined,
+      handle: undefined,
+    };
     expect(seen).toEqual([
       { ...nothing, mode: 0o100600 },
       { ...nothing, size: 4096, handle: 3 },
@@ -442,7 +461,10 @@ describe('directories', () => {
 
 describe('requests of this very process', () => {
   test('are answered EDEADLK, closing is served', async () => {
-    const kernel = await started({ getattr: () => directory, flush: () => {} }, { isOwnThread: (thread: number) => thread === 42 });
+    const kernel = await started(
+      { getattr: () => directory, flush: () => {} },
+      { isOwnThread: (thread: number) => thread === 42 },
+    );
     expect(kernel.of(kernel.request('GETATTR', body(0, 0, 0n), { pid: 42 }))!.errno).toBe(EDEADLK);
     expect(kernel.of(kernel.request('GETATTR', body(0, 0, 0n), { pid: 43 }))!.errno).toBe(0);
     expect(kernel.of(kernel.request('FLUSH', body(0n, 0, 0, 0n), { pid: 42 }))!.errno).toBe(0);

@@ -1,6 +1,7 @@
 /** The kernel's half of a session in a test: builds requests by hand, gathers replies. */
-import { encodeInitFlags, INIT_FLAGS, type InitFlag, OPCODES, type OpcodeName } from '../../src/protocol/index.ts';
+
 import { type Filesystem, operationsOf } from '../../src/filesystem/index.ts';
+import { encodeInitFlags, INIT_FLAGS, type InitFlag, OPCODES, type OpcodeName } from '../../src/protocol/index.ts';
 import { Session, type SessionOptions } from '../../src/session/index.ts';
 import { type MemoryPair, memoryPair } from '../../src/transport/index.ts';
 
@@ -44,7 +45,7 @@ export class TestKernel {
   readonly pair: MemoryPair;
   /** What the next writes of the daemon give. */
   refuse: number[] = [];
-  #unique = 0;
+  #unique = 2;
   #serving = false;
 
   constructor(filesystem: Filesystem, options: SessionOptions = {}) {
@@ -66,7 +67,8 @@ export class TestKernel {
 
   /** Sends a message; answers its unique. */
   send(op: number, payload: Uint8Array = new Uint8Array(0), options: RequestOptions = {}): number {
-    const unique = options.unique ?? (this.#unique += 2);
+    const unique = options.unique ?? this.#unique;
+    this.#unique += 2;
     const length = 40 + payload.byteLength;
     const buffer = this.pair.kernel.acquire(length);
     const { words } = buffer;
@@ -92,7 +94,8 @@ export class TestKernel {
   async serve(): Promise<void> {
     if (this.#serving) return;
     this.#serving = true;
-    await this.session.serve();
+    await this.session.prepare();
+    this.session.open();
   }
 
   /** INIT with everything offered, or what is given. */
@@ -116,4 +119,5 @@ export class TestKernel {
 }
 
 export const word = (bytes: Uint8Array, at: number): number => new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
-export const long = (bytes: Uint8Array, at: number): bigint => new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, true);
+export const long = (bytes: Uint8Array, at: number): bigint =>
+  new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, true);
