@@ -75,12 +75,18 @@ export class Codec {
     return name;
   }
 
+  /** Bytes of a name of the author's. Throws EILSEQ for one that cannot be encoded: half a surrogate pair. */
   nameBytes(name: string): number {
-    return this.#binary ? name.length : utf8Bytes(name);
+    const bytes = this.#binary ? name.length : utf8Bytes(name);
+    if (bytes < 0) throw FuseError.of(ERRNO.EILSEQ);
+    return bytes;
   }
 
+  /** Writes a name; answers its bytes. Throws EILSEQ for a binary name with a character that is no byte. */
   putName(bytes: Uint8Array, at: number, name: string): number {
-    return this.#binary ? encodeBinary(bytes, at, name) : encodeUtf8(bytes, at, name);
+    const written = this.#binary ? encodeBinary(bytes, at, name) : encodeUtf8(bytes, at, name);
+    if (written < 0) throw FuseError.of(ERRNO.EILSEQ);
+    return written;
   }
 
   // --- answers -----------------------------------------------------------------------------------------------------

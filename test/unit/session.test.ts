@@ -216,6 +216,17 @@ describe('what does not decode', () => {
     expect(seen).toEqual(['x'.repeat(255), 'café', 'caf\xe9']);
   });
 
+  test('names of the author that cannot be encoded', async () => {
+    const kernel = await started({
+      readlink: () => 'half \ud800',
+      readdir: (_node, _request, reply) => void reply.add({ name: 'half \udc00', ino: 1, offset: 1 }),
+    });
+    expect(kernel.of(kernel.request('READLINK'))!.errno).toBe(EILSEQ);
+    expect(kernel.of(kernel.request('READDIR', readBody(0, 4096)))!.errno).toBe(EILSEQ);
+    const binary = await started({ settings: { nameEncoding: 'binary' }, readlink: () => '\u0100' });
+    expect(binary.of(binary.request('READLINK'))!.errno).toBe(EILSEQ);
+  });
+
   test('offsets that a number cannot hold', async () => {
     const kernel = await started({ read: () => new Uint8Array(1), write: () => {} });
     const huge = body(0n, 1n << 60n, 1, 0, 0n, 0, 0);
