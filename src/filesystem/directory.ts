@@ -6,6 +6,7 @@ import { CallPool, ReaddirCall } from './calls.ts';
 import type { Codec } from './codec.ts';
 import type { Entry, Filesystem } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
+import { Listings } from './listing.ts';
 import type { DirectoryEntry, DirectoryReply } from './requests.ts';
 import { isPromise, type OperationMap, settle } from './settle.ts';
 import { highWord, lowWord } from './wire.ts';
@@ -16,13 +17,14 @@ const ENTRY_BYTES = 128;
 const DIRENT_BYTES = 24;
 
 export function directoryOperations(fs: Filesystem, codec: Codec): OperationMap {
+  const listings = new Listings();
   return {
-    READDIR: fs.readdir && lister(fs, codec, 'readdir'),
-    READDIRPLUS: fs.readdirplus && lister(fs, codec, 'readdirplus'),
+    READDIR: fs.readdir && lister(fs, codec, listings, 'readdir'),
+    READDIRPLUS: fs.readdirplus && lister(fs, codec, listings, 'readdirplus'),
   };
 }
 
-function lister(fs: Filesystem, codec: Codec, method: 'readdir' | 'readdirplus') {
+function lister(fs: Filesystem, codec: Codec, listings: Listings, method: 'readdir' | 'readdirplus') {
   const pool = new CallPool(() => new ReaddirCall());
   const readIn = newReadIn();
   return (exchange: Exchange): void => {
@@ -36,17 +38,23 @@ function lister(fs: Filesystem, codec: Codec, method: 'readdir' | 'readdirplus')
     call.offsetHigh = words[BODY_WORD + 3];
     call.size = readIn.size;
     const listing = new Listing(exchange, codec, readIn.size, method === 'readdirplus');
-    const failed: (error: unknown) => never = (error) => {
+    const page = {
+      key: `${exchange.nodeid} ${call.handle} ${method}`,
+      low: call.offsetLow,
+      high: call.offsetHigh,
+      reply: listing,
+    };
+    const failed = (error: unknown): never => {
       listing.cancel(fs);
       throw error;
     };
-    let answer: void | PromiseLike<void>;
+    let done: void | PromiseLike<void>;
     try {
-      answer = fs[method]!(exchange.nodeid as NodeId, call, listing);
+      done = listings.list(page, () => fs[method]!(exchange.nodeid as NodeId, call, listing));
     } catch (error) {
-      failed(error);
+      return void failed(error);
     }
-    settle(exchange, isPromise(answer) ? answer.then(undefined, failed) : undefined, () => listing.send());
+    settle(exchange, isPromise(done) ? done.then(undefined, failed) : undefined, () => listing.send());
   };
 }
 

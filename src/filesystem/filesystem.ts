@@ -14,6 +14,7 @@ import type { InitFlag } from '../protocol/index.ts';
 import type { Negotiated } from '../session/negotiate.ts';
 import type { AttributesInit, StatfsInit } from './attributes.ts';
 import type { NodeId } from './identity.ts';
+import type { Listed } from './listing.ts';
 import type {
   AccessRequest,
   BmapRequest,
@@ -178,10 +179,15 @@ export interface Filesystem {
   tmpfile?(parent: NodeId, request: TmpfileRequest): Answer<CreateReply>;
 
   opendir?(node: NodeId, request: OpenRequest): Answer<OpenReply | void>;
-  /** Fills `reply` from the entry after cookie `request.offset`; stop when `add` answers false. */
-  readdir?(node: NodeId, request: ReaddirRequest, reply: DirectoryReply): Answer<void>;
-  /** The same with attributes: each entry added counts as a lookup of it, except "." and "..". */
-  readdirplus?(node: NodeId, request: ReaddirRequest, reply: DirectoryReply): Answer<void>;
+  /**
+   * Lists a directory, in one of two ways. Either answer all its entries (an array, an iterable, or an async iterable): the
+   * library sorts them by a hash of their names, which gives each a position that stays although others come and go.
+   * Or fill `reply` yourself from the entry after cookie `request.offset`, stop when `add` answers false, and answer nothing.
+   * "." and ".." are listed only when you list them.
+   */
+  readdir?(node: NodeId, request: ReaddirRequest, reply: DirectoryReply): Answer<Listed | void>;
+  /** The same with attributes: each entry that has a node counts as a lookup of it, except "." and "..". */
+  readdirplus?(node: NodeId, request: ReaddirRequest, reply: DirectoryReply): Answer<Listed | void>;
   releasedir?(node: NodeId, request: ReleaseRequest): Answer<void>;
   fsyncdir?(node: NodeId, request: FsyncRequest): Answer<void>;
 

@@ -166,6 +166,17 @@ export interface DirectoryEntry {
   offset: number | bigint;
 }
 
+/** An entry of a listing that is answered whole: the library gives it its position. */
+export interface ListedEntry {
+  name: string;
+  /** st_ino of the entry. Default: of `entry`, else unknown. */
+  ino?: number | bigint;
+  /** Type bits as in st_mode. Default: of `entry`, else unknown. */
+  mode?: number;
+  /** readdirplus: the node with its attributes; counts as a lookup of it. */
+  entry?: Entry;
+}
+
 /** Takes entries while there is room. */
 export interface DirectoryReply {
   /** Adds an entry; false when it no longer fits (then it was not added, and counts as no lookup). */

@@ -470,6 +470,83 @@ describe('directories', () => {
   });
 });
 
+describe('listings that are answered whole', () => {
+  /** Reads a directory page by page; answers the names in order. */
+  async function list(kernel: TestKernel, name: 'READDIR' | 'READDIRPLUS', size: number, between = () => {}): Promise<string[]> {
+    const names: string[] = [];
+    for (let offset = 0n; ; ) {
+      const unique = kernel.request(name, body(7n, offset, size, 0, 0n, 0, 0));
+      await turn();
+      const { errno, body: page } = kernel.of(unique)!;
+      expect(errno).toBe(0);
+      if (page.byteLength === 0) return names;
+      for (let at = 0; at < page.byteLength; ) {
+        if (name === 'READDIRPLUS') at += 128;
+        const length = word(page, at + 16);
+        names.push(Buffer.from(page.subarray(at + 24, at + 24 + length)).toString());
+        offset = long(page, at + 8);
+        at += (24 + length + 7) & ~7;
+      }
+      between();
+    }
+  }
+  const names = Array.from({ length: 500 }, (_, index) => `entry ${index}`);
+
+  test.each([
+    ['an array', () => names],
+    ['an iterable of entries', () => new Set(names.map((name) => ({ name, ino: 5 })))],
+    ['a promise', () => Promise.resolve(names)],
+    [
+      'an async iterable',
+      async function* () {
+        yield* names;
+      },
+    ],
+  ])('%s comes whole, in pages', async (_what, readdir) => {
+    let asked = 0;
+    const kernel = await started({
+      readdir: () => {
+        asked++;
+        return readdir() as never;
+      },
+    });
+    expect((await list(kernel, 'READDIR', 1024)).sort()).toEqual([...names].sort());
+    expect(asked).toBe(1);
+  });
+
+  test('entries that stay are listed exactly once, on whichever thread, while others come and go', async () => {
+    const present = new Set(names);
+    let next = 0;
+    // Two kernels of the same object stand for two workers: neither knows what the other remembers.
+    const workers = [await started({ readdir: () => [...present] }), await started({ readdir: () => [...present] })];
+    const seen: string[] = [];
+    for (let offset = 0n, page = 0; ; page++) {
+      const kernel = workers[page % 2];
+      const { body: records } = kernel.of(kernel.request('READDIR', body(BigInt(page), offset, 512, 0, 0n, 0, 0)))!;
+      if (records.byteLength === 0) break;
+      for (let at = 0; at < records.byteLength; ) {
+        const length = word(records, at + 16);
+        seen.push(Buffer.from(records.subarray(at + 24, at + 24 + length)).toString());
+        offset = long(records, at + 8);
+        at += (24 + length + 7) & ~7;
+      }
+      present.delete(`entry ${next}`);
+      present.add(`new ${next}`);
+      next++;
+    }
+    const stayed = names.slice(next);
+    expect(stayed.length).toBeGreaterThan(400);
+    expect(seen.filter((name) => stayed.includes(name)).sort()).toEqual([...stayed].sort());
+  });
+
+  test('with attributes each entry counts; what does not fit does not', async () => {
+    const kernel = await started({
+      readdirplus: () => names.map((name, index) => ({ name, entry: { node: index + 2, attributes: { mode: 0o100644 } } })),
+    });
+    expect((await list(kernel, 'READDIRPLUS', 4096)).sort()).toEqual([...names].sort());
+  });
+});
+
 describe('requests of this very process', () => {
   test('are answered EDEADLK, closing is served', async () => {
     const kernel = await started(
