@@ -183,6 +183,11 @@ export interface Addon {
    */
   ofdLock(fd: number, command: number, type: number, start: number, length: number): number;
   /**
+   * fcntl(2) with a POSIX lock, which belongs to the whole process: `command` F_GETLK 5, F_SETLK 6, or F_SETLKW 7, which
+   * blocks this thread until it has the lock. Else as {@link ofdLock}. For programs that use a filesystem, such as tests.
+   */
+  recordLock(fd: number, command: number, type: number, start: number, length: number): number;
+  /**
    * Waits for a lock on a thread of its own: F_OFD_SETLKW (`kind` 'ofd') or flock (`kind` 'flock', `type` the operation).
    * `callback(result)` comes on the event loop with 0 or -errno (-EINTR after {@link lockCancel}). Returns an id, or -errno
    * (-EAGAIN above 4,096 waits a thread). The wait holds a duplicate of `fd`, and keeps the loop alive.
