@@ -10,8 +10,8 @@ const hello: Filesystem = {
   getattr(node) {
     return { attributes: node === 1 ? { mode: 0o040755, nlink: 2 } : { mode: 0o100444, size: text.length } };
   },
-  readdir(_node, { offset }, reply) {
-    if (offset < 1) reply.add({ name: 'hello', ino: 2, offset: 1 });
+  readdir() {
+    return [{ name: 'hello', ino: 2 }];
   },
   read(_node, { offset, size }) {
     return text.subarray(offset, offset + size);

@@ -89,6 +89,12 @@ export class Codec {
     return written;
   }
 
+  encodeName(name: string): Uint8Array {
+    const bytes = new Uint8Array(this.nameBytes(name));
+    this.putName(bytes, 0, name);
+    return bytes;
+  }
+
   // --- answers -----------------------------------------------------------------------------------------------------
 
   /** Fills and encodes an entry at word `at`; also for the fixed part of direntplus. */

@@ -12,6 +12,7 @@
 
 import type { InitFlag } from '../protocol/index.ts';
 import type { Negotiated } from '../session/negotiate.ts';
+import type { Kernel } from '../session/notify.ts';
 import type { AttributesInit, StatfsInit } from './attributes.ts';
 import type { NodeId } from './identity.ts';
 import type { Listed } from './listing.ts';
@@ -115,7 +116,7 @@ export interface FileRange {
 export type ReadReply = Uint8Array | readonly Uint8Array[] | number | FileRange;
 
 /** What an author can know when the mount comes up. */
-export type { Negotiated };
+export type { Kernel, Negotiated };
 
 export interface FilesystemSettings {
   /**
@@ -138,8 +139,8 @@ export interface FilesystemSettings {
 export interface Filesystem {
   readonly settings?: FilesystemSettings;
 
-  /** Before the first request, once per worker. */
-  init?(negotiated: Negotiated): Answer<void>;
+  /** Before the first request, once per worker. `kernel` is there to notify: keep it for when something changes. */
+  init?(negotiated: Negotiated, kernel: Kernel): Answer<void>;
   /** After the last request, once per worker: FORGETs that the kernel still owed never come. */
   destroy?(): Answer<void>;
 

@@ -3,7 +3,7 @@
  * and encodes the answer. Everything else about a request (who waits, interrupts, answering once) is the session's.
  */
 import { OPCODES } from '../protocol/index.ts';
-import type { Capabilities, Negotiated, Operation, Operations } from '../session/index.ts';
+import type { Capabilities, Kernel, Negotiated, Operation, Operations } from '../session/index.ts';
 import { Codec } from './codec.ts';
 import { directoryOperations } from './directory.ts';
 import { fileOperations } from './file.ts';
@@ -55,9 +55,10 @@ export function operationsOf(filesystem: Filesystem): Operations {
   return {
     capabilities: capabilitiesOf(filesystem),
     table,
-    start(negotiated: Negotiated) {
+    encodeName: (name) => codec.encodeName(name),
+    start(negotiated: Negotiated, kernel: Kernel) {
       codec.negotiated = negotiated;
-      return filesystem.init?.(negotiated) as void | PromiseLike<void>;
+      return filesystem.init?.(negotiated, kernel) as void | PromiseLike<void>;
     },
     refused(opcode, nodeid, words) {
       codec.takeBack(opcode, nodeid as NodeId, words);

@@ -14,6 +14,18 @@ const tell = (message: FromWorker): void => port.postMessage(message);
 
 let session: Session | undefined;
 
+/** Notifications of this thread that the main thread's writer has. */
+const notifying = new Map<number, (result: number) => void>();
+let nextTicket = 1;
+
+function notify(message: Uint8Array): Promise<number> {
+  const ticket = nextTicket++;
+  return new Promise((resolve) => {
+    notifying.set(ticket, resolve);
+    tell({ type: 'notify', ticket, message });
+  });
+}
+
 async function main(): Promise<void> {
   let filesystem: Filesystem;
   try {
@@ -31,6 +43,11 @@ function onMessage(filesystem: Filesystem, message: ToWorker): void {
   else if (message.type === 'interrupt') session?.interrupt(message.uniqueLow, message.uniqueHigh);
   else if (message.type === 'counters') {
     if (session !== undefined) tell({ type: 'counters', ticket: message.ticket, counters: { ...session.counters } });
+  } else if (message.type === 'notified') {
+    notifying.get(message.ticket)?.(message.result);
+    notifying.delete(message.ticket);
+  } else if (message.type === 'retrieved') {
+    session?.kernel.retrieved(message.id, message.data);
   } else if (message.type === 'drain') {
     session?.drain(message.timeoutMs).then(() => session?.channel.close());
   }
@@ -49,6 +66,9 @@ async function serve(filesystem: Filesystem, { fd: source, negotiated }: Extract
     session = new Session(channel, operationsOf(filesystem), {
       negotiated,
       isOwnThread: (threadId) => addon.isOwnThread(threadId),
+      notify,
+      source: start.index + 1,
+      onForeignRetrieved: (source, id, data) => tell({ type: 'retrieved', source, id, data: data.slice() }),
       onForeignInterrupt: (uniqueLow, uniqueHigh) => tell({ type: 'interrupt', uniqueLow, uniqueHigh }),
     });
     tell({ type: 'cloned', threadId: addon.threadId(), fd });

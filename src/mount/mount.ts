@@ -11,8 +11,14 @@ import { type Addon, loadAddon } from '../native/index.ts';
 import {
   assertSensible,
   type Capabilities,
+  ERRNO,
+  entryOf,
   initializeDevice,
+  type Kernel,
   type Negotiated,
+  Notifier,
+  NotifyThread,
+  type NotifyWriter,
   Session,
   type SessionCounters,
   type SessionEnd,
@@ -82,6 +88,8 @@ export interface Mount {
   unmountSync(): void;
   /** Aborts the connection: every caller gets an error now. False where that needs privileges. */
   abort(): boolean;
+  /** What changed without the kernel's doing is told here; workers have one of their own, see {@link Filesystem.init}. */
+  readonly kernel: Kernel;
   /** Counts of all workers. */
   counters(): Promise<SessionCounters>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -94,7 +102,8 @@ interface Server {
   readonly mode: ChannelMode;
   readonly capabilities: Capabilities;
   /** Begins to serve; rejects when the filesystem's init fails. */
-  serve(fd: number, negotiated: Negotiated): Promise<void>;
+  serve(fd: number, negotiated: Negotiated, notify: NotifyWriter): Promise<void>;
+  readonly kernel: Kernel;
   counters(): Promise<SessionCounters>;
   /** Answers what is pending, closes the channels, ends the threads. */
   stop(timeoutMs: number): Promise<void>;
@@ -128,8 +137,9 @@ export async function mount(
       settings: effective,
       pagesLimit: maxPagesLimit(),
     });
-    await server.serve(attachment.fd, negotiated);
-    return new ActiveMount(attachment, server, negotiated, settings);
+    const notifier = new NotifyThread(attachment.fd);
+    await server.serve(attachment.fd, negotiated, notifier.write);
+    return new ActiveMount(attachment, server, negotiated, notifier, settings);
   } catch (error) {
     attachment?.unmountSync();
     attachment?.close();
@@ -145,6 +155,8 @@ class ActiveMount implements Mount {
   readonly mode: ChannelMode;
   readonly connection: number;
   readonly closed: Promise<{ reason: CloseReason }>;
+  readonly kernel: Kernel;
+  readonly #notifier: NotifyThread;
   readonly #attachment: Attachment;
   readonly #server: Server;
   readonly #settings: MountSettings;
@@ -158,7 +170,9 @@ class ActiveMount implements Mount {
   };
   #unmounting: Promise<void> | undefined;
 
-  constructor(attachment: Attachment, server: Server, negotiated: Negotiated, settings: MountSettings) {
+  constructor(attachment: Attachment, server: Server, negotiated: Negotiated, notifier: NotifyThread, settings: MountSettings) {
+    this.#notifier = notifier;
+    this.kernel = server.kernel;
     this.#attachment = attachment;
     this.#server = server;
     this.#settings = settings;
@@ -183,6 +197,7 @@ class ActiveMount implements Mount {
       for (const signal of ENDING_SIGNALS) process.off(signal, this.#onSignal);
       this.#attachment.unmountSync();
       await this.#server.stop(0);
+      await this.#notifier.end();
       this.#attachment.close();
     }
   }
@@ -231,7 +246,11 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
     workers: 0,
     mode: 'event',
     capabilities: capabilitiesOf(filesystem),
-    async serve(fd, negotiated) {
+    get kernel() {
+      if (session === undefined) throw new Error('nothing is mounted yet');
+      return session.kernel;
+    },
+    async serve(fd, negotiated, notify) {
       // The channel closes what it is given; the attachment keeps the descriptor of the mount.
       const channel = new DeviceChannel({
         ...settings.limits,
@@ -241,6 +260,7 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
       });
       session = new Session(channel, operationsOf(filesystem), {
         negotiated,
+        notify,
         isOwnThread: (threadId) => addon.isOwnThread(threadId),
       });
       session.ended.then(resolveEnded);
@@ -273,8 +293,13 @@ async function poolServer(addon: Addon, source: ModuleSource, settings: MountSet
   const module = source.module instanceof URL ? source.module.href : moduleUrl(source.module);
   const { shared, sharedEnd } = await importModule(module);
   const common = shared === undefined ? undefined : await shared(source.options as never);
-  const entry = new URL(import.meta.url.endsWith('.ts') ? '../filesystem/worker.ts' : '../filesystem/worker.js', import.meta.url);
+  const entry = entryOf(import.meta.url, '../filesystem/worker');
+  let write: NotifyWriter = () => Promise.resolve(-ERRNO.ENODEV);
+  const names = { encodeName: (name: string) => new TextEncoder().encode(name) };
+  const kernel = new Notifier((message) => write(message), names);
   const pool = new WorkerPool({
+    notify: (message) => write(message),
+    onRetrieved: (id, data) => kernel.retrieved(id, data),
     entry,
     module,
     options: source.options,
@@ -297,10 +322,15 @@ async function poolServer(addon: Addon, source: ModuleSource, settings: MountSet
     workers,
     mode,
     capabilities,
-    serve: (fd, negotiated) => pool.serve(fd, negotiated),
+    kernel,
+    serve(fd, negotiated, notify) {
+      write = notify;
+      return pool.serve(fd, negotiated);
+    },
     counters: () => pool.counters(),
     async stop(timeoutMs) {
       await pool.stop(timeoutMs);
+      kernel.end();
       endShared();
     },
   };

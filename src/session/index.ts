@@ -21,6 +21,8 @@ export {
   negotiate,
   type SessionSettings,
 } from './negotiate.ts';
+export { type Kernel, Notifier, type NotifierOptions, type NotifyWriter } from './notify.ts';
+export { NotifyThread } from './notify-writer.ts';
 export { type PoolOptions, WorkerFailure, WorkerPool } from './pool.ts';
 export {
   type Operation,
@@ -30,3 +32,4 @@ export {
   type SessionEnd,
   type SessionOptions,
 } from './session.ts';
+export { entryOf } from './worker-entry.ts';

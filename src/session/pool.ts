@@ -3,12 +3,13 @@
  * module. The main thread stays free; it starts them, carries interrupts between them, replaces one that dies, and ends them.
  */
 
-import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import type { Addon } from '../native/index.ts';
 import type { ChannelLimits, ChannelMode, CloseReason } from '../transport/index.ts';
 import type { Capabilities, Negotiated } from './negotiate.ts';
+import type { NotifyWriter } from './notify.ts';
 import type { SessionCounters } from './session.ts';
+import { loaderFor } from './worker-entry.ts';
 
 /** What a worker is started with. Plain data. */
 export interface WorkerStart {
@@ -26,6 +27,8 @@ export type ToWorker =
   | { type: 'serve'; fd: number; negotiated: Negotiated }
   | { type: 'interrupt'; uniqueLow: number; uniqueHigh: number }
   | { type: 'counters'; ticket: number }
+  | { type: 'notified'; ticket: number; result: number }
+  | { type: 'retrieved'; id: number; data: Uint8Array }
   | { type: 'drain'; timeoutMs: number };
 
 /** From a worker to the pool. */
@@ -36,6 +39,8 @@ export type FromWorker =
   | { type: 'serving' }
   | { type: 'interrupt'; uniqueLow: number; uniqueHigh: number }
   | { type: 'counters'; ticket: number; counters: SessionCounters }
+  | { type: 'notify'; ticket: number; message: Uint8Array }
+  | { type: 'retrieved'; source: number; id: number; data: Uint8Array }
   | { type: 'closed'; reason: CloseReason; errno: number };
 
 export interface PoolOptions {
@@ -51,6 +56,10 @@ export interface PoolOptions {
   /** Of each worker's channel. */
   limits: ChannelLimits;
   addon: Addon;
+  /** Writes a worker's notifications, off its thread. */
+  notify: NotifyWriter;
+  /** The answer to a RETRIEVE of the main thread reached a worker. */
+  onRetrieved: (id: number, data: Uint8Array) => void;
   /** Workers that may be replaced within a minute before the pool gives up. Default 8. */
   restartsMax?: number;
   /** How long a worker may take to load, milliseconds. Default 30,000. */
@@ -245,10 +254,22 @@ export class WorkerPool {
       member.counters = message.counters;
       this.#tickets.get(message.ticket)?.(message.counters);
       this.#tickets.delete(message.ticket);
+    } else if (message.type === 'notify') {
+      const { ticket } = message;
+      this.#options.notify(message.message).then((result) => this.#tell(member, { type: 'notified', ticket, result }));
+    } else if (message.type === 'retrieved') {
+      this.#passRetrieved(message);
     } else if (message.type === 'closed') {
       member.closed = true;
       this.#endWhenAllClosed(message);
     }
+  }
+
+  /** The kernel gives NOTIFY_REPLY to any reader; its source says who asked: 0 the main thread, else a worker. */
+  #passRetrieved({ source, id, data }: Extract<FromWorker, { type: 'retrieved' }>): void {
+    if (source === 0) this.#options.onRetrieved(id, data);
+    const asker = this.#members[source - 1];
+    if (asker !== undefined) this.#tell(asker, { type: 'retrieved', id, data });
   }
 
   /** A thread that ended without closing its channel: its unanswered requests fail when its descriptor is closed. */
@@ -310,11 +331,4 @@ export class WorkerPool {
   #wake(member: Member): void {
     if (member.threadId > 0 && !member.closed) this.#options.addon.wakeBlockedThread(member.threadId);
   }
-}
-
-/** Running from sources on a Node without type stripping, a worker needs the loader that the main thread has. */
-function loaderFor(entry: URL): string[] {
-  if (!entry.pathname.endsWith('.ts') || (process.features as { typescript?: unknown }).typescript) return [];
-  if (process.execArgv.some((argument) => argument.includes('tsx'))) return [];
-  return ['--import', `file://${createRequire(import.meta.url).resolve('tsx')}`];
 }

@@ -10,6 +10,7 @@ import {
   FUSE_KERNEL_VERSION,
   INIT_OUT_SIZE,
   type InHeader,
+  NOTIFY_RETRIEVE_IN_SIZE,
   newInHeader,
   newInitIn,
   OPCODES,
@@ -32,6 +33,7 @@ import {
   REPLY_WORD,
 } from './exchange.ts';
 import { type Capabilities, initReply, type Negotiated, negotiate, type SessionSettings } from './negotiate.ts';
+import { type Kernel, Notifier, type NotifyWriter } from './notify.ts';
 
 /** What a request does: answers through the exchange, or makes it pend. */
 export type Operation = (exchange: Exchange) => void;
@@ -41,8 +43,10 @@ export interface Operations {
   readonly capabilities: Capabilities;
   /** By opcode. A hole is answered ENOSYS. */
   readonly table: readonly (Operation | undefined)[];
+  /** How names become bytes in notifications. */
+  encodeName(name: string): Uint8Array;
   /** Before the first request. */
-  start(negotiated: Negotiated): void | PromiseLike<void>;
+  start(negotiated: Negotiated, kernel: Kernel): void | PromiseLike<void>;
   /** The kernel no longer wanted an answer (ENOENT): take back what it granted. `words` is the reply, header first. */
   refused(opcode: number, nodeid: number, words: Uint32Array): void;
   /** After the last request. */
@@ -58,6 +62,12 @@ export interface SessionOptions {
   isOwnThread?: (threadId: number) => boolean;
   /** An interrupt for a request that is not here: another session of the connection may have it. */
   onForeignInterrupt?: (uniqueLow: number, uniqueHigh: number) => void;
+  /** Writes notifications from another thread. Default: through the channel, which only an in-memory one can bear. */
+  notify?: NotifyWriter;
+  /** Which thread of the connection this is, for the answers to RETRIEVE. Default 0. */
+  source?: number;
+  /** The answer to a RETRIEVE of another thread. The bytes are valid during the call. */
+  onForeignRetrieved?: (source: number, id: number, data: Uint8Array) => void;
   /** Interrupts remembered because they came before their request. Default 1024; the oldest are forgotten. */
   earlyInterruptsMax?: number;
 }
@@ -86,6 +96,7 @@ const ENOENT = ERRNO.ENOENT;
 
 const OPCODE_INIT = codeOf('INIT');
 const OPCODE_INTERRUPT = codeOf('INTERRUPT');
+const OPCODE_NOTIFY_REPLY = codeOf('NOTIFY_REPLY');
 /** The caller's close must not fail because the caller is this process: these are served whoever asks. */
 const SERVED_TO_OURSELVES = new Set(
   ['FLUSH', 'RELEASE', 'RELEASEDIR', 'FORGET', 'BATCH_FORGET', 'DESTROY', 'INTERRUPT'].map(codeOf),
@@ -115,6 +126,8 @@ export class Session implements ChannelHandler {
   };
   /** Settles when the channel ended and the filesystem was told. */
   readonly ended: Promise<SessionEnd>;
+  /** What the filesystem may tell the kernel. */
+  readonly kernel: Notifier;
   #resolveEnded!: (end: SessionEnd) => void;
   readonly #operations: Operations;
   readonly #options: SessionOptions;
@@ -138,12 +151,16 @@ export class Session implements ChannelHandler {
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
+    this.kernel = new Notifier(options.notify ?? ((message) => this.#notifyThroughChannel(message)), {
+      source: options.source ?? 0,
+      encodeName: (name) => operations.encodeName(name),
+    });
     if (options.negotiated !== undefined) this.#agree(options.negotiated);
   }
 
   /** Tells the filesystem what was agreed on, where that happened elsewhere. Rejects with what its init rejects with. */
   async prepare(): Promise<void> {
-    if (this.#negotiated !== undefined) await this.#operations.start(this.#negotiated);
+    if (this.#negotiated !== undefined) await this.#operations.start(this.#negotiated, this.kernel);
   }
 
   /** Begins to serve. With a blocking channel it comes back when promises are pending or the channel ended. */
@@ -171,6 +188,10 @@ export class Session implements ChannelHandler {
       this.#interrupt(buffer, length);
       return;
     }
+    if (opcode === OPCODE_NOTIFY_REPLY) {
+      this.#retrieved(buffer, length, header);
+      return;
+    }
     const exchange = this.#take(buffer, length, header);
     const least = this.#leastBytes[opcode] ?? 0;
     if (least === 0) this.#unusual(exchange);
@@ -193,6 +214,7 @@ export class Session implements ChannelHandler {
     }
     this.#pending.clear();
     this.#countPending();
+    this.kernel.end();
     Promise.resolve()
       .then(() => this.#operations.end())
       .catch((error) => this.fault('handler-error', undefined, 'destroy failed', error))
@@ -397,7 +419,7 @@ export class Session implements ChannelHandler {
     try {
       const negotiated = negotiate(init, this.#operations.capabilities, this.#options.settings ?? {});
       this.#agree(negotiated);
-      const started = this.#operations.start(negotiated);
+      const started = this.#operations.start(negotiated, this.kernel);
       if (started === undefined) this.#replyInit(exchange);
       else exchange.pend(started, (ready) => this.#replyInit(ready), false);
     } catch (error) {
@@ -418,6 +440,22 @@ export class Session implements ChannelHandler {
     const uniqueLow = buffer.words[BODY_WORD];
     const uniqueHigh = buffer.words[BODY_WORD + 1];
     if (!this.interrupt(uniqueLow, uniqueHigh)) this.#options.onForeignInterrupt?.(uniqueLow, uniqueHigh);
+  }
+
+  /** The pages that a RETRIEVE asked for; takes no answer. */
+  #retrieved(buffer: MessageBuffer, length: number, header: InHeader): void {
+    const at = IN_HEADER_BYTES + NOTIFY_RETRIEVE_IN_SIZE;
+    if (length < at) return;
+    const data = buffer.bytes.subarray(at, length);
+    if (header.unique_hi === (this.#options.source ?? 0)) this.kernel.retrieved(header.unique_lo, data.slice());
+    else this.#options.onForeignRetrieved?.(header.unique_hi, header.unique_lo, data);
+  }
+
+  /** Writes a notification through the channel. */
+  #notifyThroughChannel(message: Uint8Array): Promise<number> {
+    const buffer = this.channel.acquire(message.byteLength);
+    buffer.bytes.set(message);
+    return Promise.resolve(this.channel.send(buffer, message.byteLength));
   }
 
   #remember(key: number): void {
