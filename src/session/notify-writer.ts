@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { ERRNO } from './errors.ts';
 import type { NotifyWriter } from './notify.ts';
-import { entryOf, loaderFor } from './worker-entry.ts';
+import { entryOf, workerOptions } from './worker-entry.ts';
 
 /**
  * The thread that writes notifications to a device descriptor. It starts with the first one, and does not keep the process
@@ -41,7 +41,7 @@ export class NotifyThread {
     const worker = new Worker(entry, {
       workerData: { fd: this.#fd },
       name: 'fusewire notify',
-      execArgv: [...process.execArgv, ...loaderFor(entry)],
+      ...workerOptions(entry),
     });
     worker.on('message', ({ ticket, result }: { ticket: number; result: number }) => {
       this.#waiting.get(ticket)?.(result);

@@ -9,7 +9,7 @@ import type { ChannelLimits, ChannelMode, CloseReason } from '../transport/index
 import type { Capabilities, Negotiated } from './negotiate.ts';
 import type { NotifyWriter } from './notify.ts';
 import type { SessionCounters } from './session.ts';
-import { loaderFor } from './worker-entry.ts';
+import { workerOptions } from './worker-entry.ts';
 
 /** What a worker is started with. Plain data. */
 export interface WorkerStart {
@@ -178,7 +178,7 @@ export class WorkerPool {
     const worker = new Worker(entry, {
       workerData: { module, options, shared, index, workers, mode, limits } satisfies WorkerStart,
       name: `fusewire ${index}`,
-      execArgv: [...process.execArgv, ...loaderFor(entry)],
+      ...workerOptions(entry),
     });
     const member: Member = {
       worker,

@@ -51,6 +51,7 @@ export type PosixFeature =
   | 'statfs'
   | 'seekdir'
   | 'times'
+  | 'atime'
   | 'sparse'
   | 'large-files'
   | 'inotify'
@@ -171,7 +172,8 @@ export interface PosixProcess {
   seekdir(fd: number, offset: bigint): Promise<void>;
 
   setxattr(path: string, name: string, value: Uint8Array, flags?: number): Promise<void>;
-  getxattr(path: string, name: string): Promise<Uint8Array>;
+  /** `room` is the size of the caller's buffer (ERANGE when the value is longer; 0 asks for nothing); default: as much as it takes. */
+  getxattr(path: string, name: string, room?: number): Promise<Uint8Array>;
   listxattr(path: string): Promise<string[]>;
   removexattr(path: string, name: string): Promise<void>;
 
