@@ -467,6 +467,8 @@ def acls():
         os.chmod(name, 0o660)
     os.mkdir("inherit")
     os.mkdir("writable")
+    os.mkdir("by-group")
+    acl("-m", "g:2000:rwx", "by-group")
     t("set", lambda: [acl("-m", "u:1000:rw", "granted"), acl("-m", "g:1000:-,u:1000:-", "denied"), acl("-m", "u:1000:rwx", "writable"), acl("-m", "g::-,m::rw,g:55:rw", "private")])
     os.chown("private", 0, 1000)
     t("get", lambda: [get(n) for n in ("granted", "denied", "writable", "private")])
@@ -487,6 +489,7 @@ def acl_user():
         t(f"read {name}", lambda: read(name))
         t(f"write {name}", lambda: write_into(name))
     t("make", lambda: (write("writable/mine"), st("writable/mine"))[1])
+    t("make by group", lambda: (write("by-group/mine"), os.mkdir("by-group/dir"), st("by-group/mine"))[2])
     t("make elsewhere", lambda: write("inherit/mine"))
 
 
