@@ -26,6 +26,7 @@ import type {
   GetattrRequest,
   IoctlReply,
   IoctlRequest,
+  Kernel,
   LinkRequest,
   LockRequest,
   LseekRequest,
@@ -52,6 +53,7 @@ import type {
 } from 'fusewire';
 import { FuseError, splitDevice } from 'fusewire';
 import { loadAddon } from 'fusewire/native';
+import { pruneExists } from 'fusewire/protocol';
 import { setAttributes } from './attributes.ts';
 import { Callers } from './callers.ts';
 import { Directory } from './directory.ts';
@@ -64,6 +66,7 @@ import {
   AT_REMOVEDIR,
   AT_SYMLINK_FOLLOW,
   ELOOP,
+  ENFILE,
   ENOSYS,
   ENXIO,
   ESTALE,
@@ -88,6 +91,7 @@ import { assertName, Nodes } from './nodes.ts';
 import { OpenFiles } from './open-files.ts';
 import { creationMode, hostFlags } from './opening.ts';
 import { type CachePolicy, type PassthroughOptions, type PassthroughShared, settingsFor } from './options.ts';
+import { Relief } from './relief.ts';
 import { Stat } from './stat.ts';
 import { Xattrs } from './xattrs.ts';
 
@@ -108,6 +112,7 @@ class Passthrough implements Filesystem {
   readonly #addon = loadAddon();
   readonly #host: Host;
   readonly #files: OpenFiles;
+  readonly #relief: Relief;
   readonly #nodes: Nodes;
   readonly #stat: Stat;
   readonly #callers: Callers;
@@ -129,7 +134,8 @@ class Passthrough implements Filesystem {
     this.#host = new Host(addon, shared.links);
     this.#files = new OpenFiles(shared.openFiles);
     this.#stat = new Stat(addon);
-    this.#nodes = new Nodes(this.#host, inodes, locks, this.#stat);
+    this.#relief = new Relief(inodes, shared.maxNodes);
+    this.#nodes = new Nodes(this.#host, inodes, locks, this.#stat, this.#relief);
     this.#callers = new Callers(addon);
     this.#locks = new Locks(this.#host, locks, this.#files);
     this.#directory = new Directory(this.#host, this.#nodes);
@@ -141,7 +147,8 @@ class Passthrough implements Filesystem {
     this.#statfsWords = new Uint32Array(addon.scratch, 0, 22);
   }
 
-  init(negotiated: Negotiated): void {
+  init(negotiated: Negotiated, kernel: Kernel): void {
+    if (pruneExists(negotiated.minor)) this.#relief.start(kernel);
     this.#writeback = negotiated.flags.has('FUSE_WRITEBACK_CACHE');
   }
 
@@ -151,9 +158,21 @@ class Passthrough implements Filesystem {
 
   // --- names and nodes -------------------------------------------------------------------------------------------------
 
-  lookup(parent: NodeId, name: string, _request: Request): Entry | NegativeEntry {
+  lookup(parent: NodeId, name: string, request: Request): Entry | NegativeEntry | Promise<Entry | NegativeEntry> {
     assertName(name);
-    return this.#nodes.lookup(this.#nodes.fd(parent), name) ?? this.#absent;
+    try {
+      return this.#nodes.lookup(this.#nodes.fd(parent), name) ?? this.#absent;
+    } catch (error) {
+      if (error !== FuseError.of(ENFILE)) throw error;
+      return this.#lookupWithRoom(parent, name, request.signal);
+    }
+  }
+
+  /** The table is full: waits for the kernel to forget what nobody uses. */
+  async #lookupWithRoom(parent: NodeId, name: string, signal: AbortSignal): Promise<Entry | NegativeEntry> {
+    if (!(await this.#relief.room(signal))) throw FuseError.of(ENFILE);
+    // The entry is one object that is filled anew for each answer; this answer leaves later, so it takes a copy.
+    return structuredClone(this.#nodes.lookup(this.#nodes.fd(parent), name) ?? this.#absent);
   }
 
   forget(node: NodeId, count: number): void {

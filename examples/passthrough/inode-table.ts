@@ -21,6 +21,9 @@ const USED = 2;
 const LIVE = 3;
 const GENERATION_LOW = 4;
 const GENERATION_HIGH = 5;
+/** 1 while a worker has the kernel asked to forget nodes, see relief.ts; and the slot where the next asking goes on. */
+const RELIEF = 6;
+const RELIEF_HAND = 7;
 const HEADER_WORDS = 16;
 
 // A slot, in words. `FD` is the descriptor + 1, so that memory full of zeros is a table of free slots.
@@ -175,6 +178,37 @@ export class InodeTable {
 
   setLockOwners(node: NodeId, head: number): void {
     Atomics.store(this.#words, this.#slot(node) + LOCK_OWNERS, head);
+  }
+
+  /** Whether lookups should wait: what is left, a sixteenth, is for files that are made. */
+  get isTight(): boolean {
+    return this.live >= this.#nodesMax - (this.#nodesMax >>> 4);
+  }
+
+  /** True for the one worker that may ask the kernel to forget nodes now. */
+  beginRelief(): boolean {
+    return Atomics.compareExchange(this.#words, RELIEF, 0, 1) === 0;
+  }
+
+  endRelief(): void {
+    Atomics.store(this.#words, RELIEF, 0);
+  }
+
+  /**
+   * Up to `count` nodes in use, going round the table from where the last call stopped: so the oldest come first, roughly.
+   * Only between {@link beginRelief} and {@link endRelief}.
+   */
+  nextInUse(count: number): NodeId[] {
+    const words = this.#words;
+    const used = words[USED];
+    const nodes: NodeId[] = [];
+    let node = words[RELIEF_HAND];
+    for (let seen = 0; seen < used && nodes.length < count; seen++) {
+      node = node >= used ? 1 : node + 1;
+      if (node !== ROOT_NODE && Atomics.load(words, this.#slot(node) + FD) !== 0) nodes.push(node as NodeId);
+    }
+    words[RELIEF_HAND] = node;
+    return nodes;
   }
 
   /** The lookup count, for tests. */

@@ -4,6 +4,7 @@ import { check, type Host } from './host.ts';
 import type { InodeTable } from './inode-table.ts';
 import { AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, EINVAL, ENFILE, ENOENT, O_NOFOLLOW, O_PATH } from './linux.ts';
 import type { LockTable } from './lock-table.ts';
+import type { Relief } from './relief.ts';
 import type { Stat } from './stat.ts';
 
 const BY_NAME = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
@@ -18,14 +19,16 @@ export class Nodes {
   readonly #table: InodeTable;
   readonly #locks: LockTable;
   readonly #stat: Stat;
+  readonly #relief: Relief | undefined;
   /** The entry of the last answer, filled anew each time: the library copies it before the handler's next call. */
   readonly #entry: Entry & { generation: number };
 
-  constructor(host: Host, table: InodeTable, locks: LockTable, stat: Stat) {
+  constructor(host: Host, table: InodeTable, locks: LockTable, stat: Stat, relief?: Relief) {
     this.#host = host;
     this.#table = table;
     this.#locks = locks;
     this.#stat = stat;
+    this.#relief = relief;
     this.#entry = { node: 1 as NodeId, generation: 0, attributes: stat.attributes() };
   }
 
@@ -35,19 +38,21 @@ export class Nodes {
   }
 
   /**
-   * Finds a name and counts a lookup; nothing when there is no such name.
+   * Finds a name and counts a lookup; nothing when there is no such name. Throws ENFILE when the table is nearly full.
    *
    * A file that is known already takes one system call: its inode number finds the node. An unknown one is opened O_PATH
    * without following a symbolic link, and asked about once more through that descriptor, because the name may lead
    * somewhere else by then. From there on the name plays no part.
    */
-  lookup(parentFd: number, name: string): Entry | undefined {
+  lookup(parentFd: number, name: string, made = false): Entry | undefined {
     const since = this.#table.now();
     const found = this.#stat.ask(parentFd, name, BY_NAME);
     if (found === -ENOENT) return undefined;
     check(found);
     const node = this.#table.find(this.#stat, since);
     if (node !== 0) return this.#answer(node);
+    // The last of the table is for files that were just made: to fail then would be to lie about what happened.
+    if (!made && this.#table.isTight) throw FuseError.of(ENFILE);
     const fd = this.#host.addon.openat(parentFd, name, O_PATH | O_NOFOLLOW, 0);
     if (fd === -ENOENT) return undefined;
     return this.adopt(check(fd));
@@ -55,7 +60,7 @@ export class Nodes {
 
   /** The same for a name that was just made. */
   made(parentFd: number, name: string): Entry {
-    const entry = this.lookup(parentFd, name);
+    const entry = this.lookup(parentFd, name, true);
     if (entry === undefined) throw FuseError.of(ENOENT);
     return entry;
   }
@@ -71,6 +76,7 @@ export class Nodes {
     const node = this.#table.enter(fd, this.#stat);
     if (!this.#table.adopted) addon.close(fd);
     if (node === 0) throw FuseError.of(ENFILE);
+    this.#relief?.check();
     return this.#answer(node);
   }
 
