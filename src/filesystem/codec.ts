@@ -26,7 +26,7 @@ import { ERRNO, type Exchange, FuseError, type Negotiated, REPLY_WORD } from '..
 import { CloseCall } from './calls.ts';
 import type { AttributesReply, CreateReply, Entry, Filesystem, NegativeEntry, OpenReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
-import { fillAttr, openFlags, ttlNanoseconds, ttlSeconds } from './wire.ts';
+import { fillAttr, InvalidAnswer, openFlags, ttlNanoseconds, ttlSeconds } from './wire.ts';
 
 /** Longest name of a component, bytes, as in <limits.h>; the kernel lets longer ones through. */
 export const NAME_MAX = 255;
@@ -100,6 +100,11 @@ export class Codec {
   /** Fills and encodes an entry at word `at`; also for the fixed part of direntplus. */
   putEntry(words: Uint32Array, at: number, found: Entry | NegativeEntry): void {
     const out = this.#entry;
+    if (!Number.isSafeInteger(found?.node) || found.node < 0) {
+      throw new InvalidAnswer(
+        `an entry needs a node id from 1 to 2^53-1, or 0 for a name that does not exist, not ${found?.node}`,
+      );
+    }
     const entryTtl = found.entryTtl ?? this.#entryTtl;
     out.nodeid = found.node;
     out.entry_valid = ttlSeconds(entryTtl);
@@ -212,5 +217,10 @@ const DOT = 0x2e;
 const DOT_DOT = 0x2e2e;
 
 function clearAttr(attr: Attr): void {
-  fillAttr(attr, { mode: 0, nlink: 0, ino: 0, blksize: 0 }, 0);
+  attr.ino_lo = 0;
+  attr.ino_hi = 0;
+  attr.size = 0;
+  attr.blocks = 0;
+  attr.mode = 0;
+  attr.nlink = 0;
 }

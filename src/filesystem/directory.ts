@@ -9,7 +9,7 @@ import type { FileHandle, NodeId } from './identity.ts';
 import { Listings } from './listing.ts';
 import type { DirectoryEntry, DirectoryReply } from './requests.ts';
 import { isPromise, type OperationMap, settle } from './settle.ts';
-import { highWord, lowWord } from './wire.ts';
+import { highWord, InvalidAnswer, lowWord } from './wire.ts';
 
 /** Bytes of fuse_entry_out, which a direntplus record has before its dirent. */
 const ENTRY_BYTES = 128;
@@ -37,7 +37,7 @@ function lister(fs: Filesystem, codec: Codec, listings: Listings, method: 'readd
     call.offsetLow = words[BODY_WORD + 2];
     call.offsetHigh = words[BODY_WORD + 3];
     call.size = readIn.size;
-    const listing = new Listing(exchange, codec, readIn.size, method === 'readdirplus');
+    const listing = new Listing(exchange, codec, call, method === 'readdirplus');
     const page = {
       key: `${exchange.nodeid} ${call.handle} ${method}`,
       low: call.offsetLow,
@@ -65,10 +65,16 @@ class Listing implements DirectoryReply {
   readonly #plus: boolean;
   readonly #end: number;
   #at = OUT_HEADER_BYTES;
+  /** The position after which the listing goes on, then of each entry. */
+  #lastLow: number;
+  #lastHigh: number;
   /** Nodes whose count this reply raised: taken back when it is not sent. */
   #granted: NodeId[] | undefined;
 
-  constructor(exchange: Exchange, codec: Codec, size: number, plus: boolean) {
+  constructor(exchange: Exchange, codec: Codec, call: ReaddirCall, plus: boolean) {
+    const { size } = call;
+    this.#lastLow = call.offsetLow;
+    this.#lastHigh = call.offsetHigh;
     this.#exchange = exchange;
     this.#codec = codec;
     this.#plus = plus;
@@ -123,17 +129,34 @@ class Listing implements DirectoryReply {
 
   #nameBytes(name: string): number {
     // The kernel answers the whole listing EIO for such a name.
-    if (name === '' || name.includes('/') || name.includes('\0'))
-      throw new RangeError(`${JSON.stringify(name)} is no name of a directory entry`);
+    if (typeof name !== 'string' || name === '' || name.includes('/') || name.includes('\0'))
+      throw new InvalidAnswer(`${JSON.stringify(name)} is no name of a directory entry`);
     return this.#codec.nameBytes(name);
   }
 
   #putDirent(at: number, entry: DirectoryEntry, nameBytes: number): void {
     const { words, bytes } = this.#buffer;
     const { ino, offset } = entry;
+    const low = lowWord(offset);
+    const high = highWord(offset);
+    this.#assertMoves(entry.name, low, high);
     const type = ((entry.mode ?? 0) >>> 12) & 15;
-    putDirent(words, at, lowWord(ino), highWord(ino), lowWord(offset), highWord(offset), type, nameBytes);
+    putDirent(words, at, lowWord(ino), highWord(ino), low, high, type, nameBytes);
     this.#codec.putName(bytes, at + DIRENT_BYTES, entry.name);
     padDirent(bytes, at + DIRENT_BYTES + nameBytes);
+  }
+
+  /** A position that does not move on would have the kernel ask for the same page for ever. */
+  #assertMoves(name: string, low: number, high: number): void {
+    const isStart = low === 0 && high === 0;
+    if (!isStart && !(low === this.#lastLow && high === this.#lastHigh)) {
+      this.#lastLow = low;
+      this.#lastHigh = high;
+      return;
+    }
+    const what = isStart ? '0, which is the start' : 'that of the entry before it';
+    throw new InvalidAnswer(
+      `the offset of entry ${JSON.stringify(name)} is ${what}; it is the position after the entry, its own for each`,
+    );
   }
 }

@@ -1,1 +1,1 @@
-export { ERRNO, ERRNO_MAX, errnoName, errnoOf, FuseError } from '../session/errors.ts';
+export { ERRNO, ERRNO_MAX, errnoName, errnoOf, FuseError, type FuseErrorDetails } from '../session/errors.ts';

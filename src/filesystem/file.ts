@@ -49,6 +49,7 @@ import type { Codec } from './codec.ts';
 import type { FileLock, FileRange, Filesystem, ReadReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
 import { type OperationMap, sendNothing, settle } from './settle.ts';
+import { InvalidAnswer } from './wire.ts';
 
 export function fileOperations(fs: Filesystem, codec: Codec): OperationMap {
   return { ...opening(fs, codec), ...reading(fs), ...writing(fs), ...locking(fs), ...ranges(fs) };
@@ -145,9 +146,9 @@ function sendRead(exchange: Exchange, reply: ReadReply): void {
 
 function sendFilled(exchange: Exchange, call: ReadCall, count: number): void {
   if (!Number.isInteger(count) || count < 0 || count > call.size || (call.reply === undefined && count > 0)) {
-    exchange.session.fault('invalid-answer', exchange, `read answered ${count} bytes of ${call.size}; the caller got EIO`);
-    exchange.sendError(ERRNO.EIO);
-    return;
+    throw new InvalidAnswer(
+      `read answered ${count} bytes of ${call.size}, ${call.reply === undefined ? 'none' : 'all'} of them in its payload`,
+    );
   }
   const buffer = call.reply ?? exchange.acquire(0);
   call.reply = undefined;
@@ -210,7 +211,11 @@ function writing(fs: Filesystem): OperationMap {
   const writeIn = newWriteIn();
   const writeOut = newWriteOut();
   const sendWritten = (exchange: Exchange, written: number | void): void => {
-    writeOut.size = written ?? (exchange.passenger as WriteCall).size;
+    const { size } = exchange.passenger as WriteCall;
+    const taken = written ?? size;
+    // The kernel takes more than it asked for as an error of its own making, and answers EIO.
+    if (!Number.isInteger(taken) || taken < 0 || taken > size) throw new InvalidAnswer(`write took ${taken} bytes of ${size}`);
+    writeOut.size = taken;
     const buffer = exchange.acquire(WRITE_OUT_SIZE);
     encodeWriteOut(buffer.words, REPLY_WORD, writeOut);
     exchange.send(buffer, WRITE_OUT_SIZE);

@@ -24,6 +24,8 @@ export type FilesystemFactory<Options = unknown, Shared = unknown> = (
 
 export interface FilesystemModule {
   default: Filesystem | FilesystemFactory<never, never>;
+  /** Workers to start when the mounting program does not say; 1 for a filesystem whose state lives in its objects. Default 2. */
+  workers?: number;
   /** Runs once on the main thread; its result reaches every worker by structured clone. */
   shared?: (options: never) => unknown;
   /** Runs once on the main thread after the last worker ended: closes what `shared` opened. */

@@ -9,40 +9,19 @@ import { directoryOperations } from './directory.ts';
 import { fileOperations } from './file.ts';
 import type { Filesystem } from './filesystem.ts';
 import type { NodeId } from './identity.ts';
+import { assertMethods, methodsOf } from './methods.ts';
 import { miscellaneousOperations } from './miscellaneous.ts';
 import { namespaceOperations } from './namespace.ts';
 import type { OperationMap } from './settle.ts';
 
-/** Methods of {@link Filesystem}: what decides on capabilities. */
-const SETTINGS_ONLY = new Set(['settings', 'init', 'destroy']);
-
-/** What INIT may offer for a filesystem: its methods (own or inherited) and what it asks for. */
+/** What INIT may offer for a filesystem: its methods and what it asks for. */
 export function capabilitiesOf(filesystem: Filesystem): Capabilities {
-  const methods = new Set<string>();
-  for (const row of OPCODES) {
-    const { method } = row;
-    if (method !== undefined && typeof (filesystem as Record<string, unknown>)[method] === 'function') methods.add(method);
-  }
-  for (
-    let level: object | null = filesystem;
-    level !== null && level !== Object.prototype;
-    level = Object.getPrototypeOf(level)
-  ) {
-    for (const name of Object.getOwnPropertyNames(level)) {
-      if (
-        name !== 'constructor' &&
-        !SETTINGS_ONLY.has(name) &&
-        typeof (filesystem as Record<string, unknown>)[name] === 'function'
-      ) {
-        methods.add(name);
-      }
-    }
-  }
-  return { methods: [...methods], requested: filesystem.settings?.capabilities ?? [] };
+  return { methods: methodsOf(filesystem), requested: filesystem.settings?.capabilities ?? [] };
 }
 
-/** Makes a filesystem servable by a session. */
+/** Makes a filesystem servable by a session. Throws {@link FilesystemError} when it has methods that nothing calls. */
 export function operationsOf(filesystem: Filesystem): Operations {
+  assertMethods(filesystem);
   const codec = new Codec(filesystem);
   const map: OperationMap = {
     ...namespaceOperations(filesystem, codec),

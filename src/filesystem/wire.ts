@@ -45,8 +45,30 @@ export function toTimespec(time: TimeInit | undefined): Timespec {
   return time;
 }
 
+/** An answer that the protocol cannot carry: the caller gets EIO, and the diagnostics channel the message. */
+export class InvalidAnswer extends Error {
+  override readonly name = 'InvalidAnswer';
+}
+
+const S_IFMT = 0o170000;
+
+/** Whether the kernel would take these attributes; it answers EIO for others without saying why (fuse_invalid_attr). */
+function assertAttributes(init: AttributesInit | undefined): asserts init {
+  if (init === undefined || init === null) throw new InvalidAnswer('an answer has no attributes');
+  const { mode, size } = init;
+  if (!Number.isInteger(mode) || (mode & S_IFMT) === 0 || mode > 0xffff) {
+    throw new InvalidAnswer(
+      `attributes need a mode with the file's type, like 0o100644 for a file or 0o040755 for a directory, not ${mode}`,
+    );
+  }
+  if (size !== undefined && !(size >= 0 && size <= Number.MAX_SAFE_INTEGER)) {
+    throw new InvalidAnswer(`a size is a number from 0 to 2^53-1, not ${size}`);
+  }
+}
+
 /** Fills `out` from what an author gave; defaults as {@link AttributesInit} says. */
 export function fillAttr(out: Attr, init: AttributesInit, node: number): void {
+  assertAttributes(init);
   const size = init.size ?? 0;
   const ino = init.ino ?? node;
   const atime = toTimespec(init.atime);
@@ -72,6 +94,7 @@ export function fillAttr(out: Attr, init: AttributesInit, node: number): void {
 
 /** The same for STATX, with the birth time where there is one. */
 export function fillStatx(out: Statx, init: AttributesInit, node: number): void {
+  assertAttributes(init);
   const size = init.size ?? 0;
   const ino = init.ino ?? node;
   out.mask = STATX_BASIC_STATS | (init.btime === undefined ? 0 : STATX_BTIME);

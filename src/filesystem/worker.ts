@@ -5,6 +5,7 @@ import { Session } from '../session/index.ts';
 import type { FromWorker, ToWorker, WorkerStart } from '../session/pool.ts';
 import { cloneDevice, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
 import type { Filesystem } from './filesystem.ts';
+import { assertMethods } from './methods.ts';
 import { loadFilesystem } from './module.ts';
 import { capabilitiesOf, operationsOf } from './operations.ts';
 
@@ -30,6 +31,7 @@ async function main(): Promise<void> {
   let filesystem: Filesystem;
   try {
     filesystem = await loadFilesystem(start.module, start);
+    assertMethods(filesystem);
   } catch (error) {
     fail('failed while loading', error);
     return;

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { capabilitiesOf, type Filesystem, operationsOf } from '../filesystem/index.ts';
+import { assertMethods, capabilitiesOf, type Filesystem, operationsOf } from '../filesystem/index.ts';
 import { importModule } from '../filesystem/module.ts';
 import { type Addon, loadAddon } from '../native/index.ts';
 import {
@@ -40,8 +40,8 @@ export interface ModuleSource {
 
 export interface MountSettings extends SessionSettings {
   /**
-   * Worker threads that serve a module, 1 to 64. Default 2. A filesystem object is served on this thread and takes 0 only:
-   * its state lives here.
+   * Worker threads that serve a module, 1 to 64. Default: what the module exports as `workers`, else 2. A filesystem object
+   * is served on this thread and takes 0 only: its state lives here.
    */
   workers?: number;
   /** How workers wait: on their event loop, or asleep in the kernel. Default `event`. This thread always uses its event loop. */
@@ -236,6 +236,7 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
       detail: 'a filesystem object is served on this thread; to use workers put it into a module and mount { module }',
     });
   }
+  assertMethods(filesystem);
   let session: Session | undefined;
   let resolveEnded!: (end: SessionEnd) => void;
   const ended = new Promise<SessionEnd>((resolve) => {
@@ -283,15 +284,15 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
 
 /** Serves a module on worker threads. */
 async function poolServer(addon: Addon, source: ModuleSource, settings: MountSettings): Promise<Server> {
-  const workers = settings.workers ?? DEFAULT_WORKERS;
+  const module = source.module instanceof URL ? source.module.href : moduleUrl(source.module);
+  const { shared, sharedEnd, workers: workersOfModule } = await importModule(module);
+  const workers = settings.workers ?? workersOfModule ?? DEFAULT_WORKERS;
   if (!Number.isInteger(workers) || workers < 1 || workers > WORKERS_MAX) {
     throw new MountError('ERR_FUSEWIRE_BAD_OPTION', 'workers', {
       detail: `a whole number from 1 to ${WORKERS_MAX}, not ${workers}`,
     });
   }
   const mode = settings.mode ?? 'event';
-  const module = source.module instanceof URL ? source.module.href : moduleUrl(source.module);
-  const { shared, sharedEnd } = await importModule(module);
   const common = shared === undefined ? undefined : await shared(source.options as never);
   const entry = entryOf(import.meta.url, '../filesystem/worker');
   let write: NotifyWriter = () => Promise.resolve(-ERRNO.ENODEV);

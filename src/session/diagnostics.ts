@@ -15,6 +15,8 @@ export interface Fault {
     | 'double-answer'
     /** A request of this very process; it was answered EDEADLK. */
     | 'own-request'
+    /** A request has waited for its answer for long; it still waits. */
+    | 'slow-request'
     /** A request was still unanswered when the session ended; it was answered for the filesystem. */
     | 'unanswered'
     /** An answer that the protocol cannot carry; the caller got EIO. */

@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { getSystemErrorMap } from 'node:util';
 
 /** Errno numbers of this machine by name: `ENOENT` → 2. */
 export const ERRNO: Readonly<Record<string, number>> = constants.errno;
@@ -13,25 +14,41 @@ export function errnoName(errno: number): string {
   return NAMES.get(errno) ?? `errno ${errno}`;
 }
 
+export interface FuseErrorDetails {
+  /** The operation that failed, as `lookup`. */
+  syscall?: string;
+  path?: string;
+  cause?: unknown;
+}
+
 /**
- * An error with an errno: what a filesystem throws, and what the caller of the system call receives. `code` and `errno`
- * look as in errors of node:fs (`ENOENT`, -2), so that both kinds pass through the same code.
+ * An error with an errno: what a filesystem throws, and what the caller of the system call receives. It looks as errors of
+ * node:fs do: `code` (`ENOENT`), `errno` (-2), `syscall` and `path` where they were given, and a message like
+ * `ENOENT: no such file or directory, lookup '/a'`.
  */
 export class FuseError extends Error {
   override readonly name = 'FuseError';
   readonly code: string;
   /** Negative, as in errors of node:fs. */
   readonly errno: number;
+  declare readonly syscall?: string;
+  declare readonly path?: string;
 
   /** `errno` is a name or a positive number from 1 to 511, the range that the kernel accepts in an answer. */
-  constructor(errno: string | number, message?: string) {
+  constructor(errno: string | number, details: string | FuseErrorDetails = {}) {
     const number = typeof errno === 'string' ? ERRNO[errno] : errno;
     if (number === undefined || !Number.isInteger(number) || number < 1 || number > ERRNO_MAX) {
       throw new RangeError(`an errno is a name like ENOENT or a number from 1 to ${ERRNO_MAX}, not ${errno}`);
     }
-    super(message ?? errnoName(number));
+    const given = typeof details === 'string' ? {} : details;
+    super(
+      typeof details === 'string' ? details : messageFor(number, given),
+      'cause' in given ? { cause: given.cause } : undefined,
+    );
     this.errno = -number;
     this.code = errnoName(number);
+    if (given.syscall !== undefined) this.syscall = given.syscall;
+    if (given.path !== undefined) this.path = given.path;
   }
 
   static readonly #shared = new Map<number, FuseError>();
@@ -52,6 +69,15 @@ export class FuseError extends Error {
     }
     return error;
   }
+}
+
+const MESSAGES = getSystemErrorMap();
+
+/** As node:fs words it. */
+function messageFor(errno: number, { syscall, path }: FuseErrorDetails): string {
+  const text = `${errnoName(errno)}: ${MESSAGES.get(-errno)?.[1] ?? 'error'}`;
+  if (syscall === undefined) return path === undefined ? text : `${text}, '${path}'`;
+  return path === undefined ? `${text}, ${syscall}` : `${text}, ${syscall} '${path}'`;
 }
 
 /** Largest errno that the kernel takes in an answer (fuse_dev_do_write refuses -512 and below). */

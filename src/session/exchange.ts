@@ -41,6 +41,8 @@ export class Exchange {
   /** Bytes of the message. */
   length = 0;
   kept = false;
+  /** When it began to wait, milliseconds since 1970; 0 once it was reported as slow. */
+  waitingSince = 0;
   passenger: Passenger | undefined = undefined;
   controller: AbortController | undefined = undefined;
 
@@ -102,8 +104,20 @@ export class Exchange {
   /** Answers with what an error means: its errno, or EIO and a fault on the diagnostics channel. */
   fail(error: unknown): void {
     const errno = errnoOf(error);
-    if (errno === 0) this.session.fault('handler-error', this, 'a handler failed without an errno; the caller got EIO', error);
+    if (errno === 0) this.#reportFailure(error);
     this.sendError(errno === 0 ? ERRNO.EIO : errno);
+  }
+
+  #reportFailure(error: unknown): void {
+    const { name, message } = (error ?? {}) as { name?: string; message?: string };
+    if (name === 'InvalidAnswer') this.session.fault('invalid-answer', this, `${message}; the caller got EIO`, error);
+    else
+      this.session.fault(
+        'handler-error',
+        this,
+        `a handler failed without an errno (${message ?? String(error)}); the caller got EIO`,
+        error,
+      );
   }
 
   /** Answers when `answer` settles, by `encode` or by what the error means. `keep` holds the message's bytes until then. */

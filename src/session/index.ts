@@ -1,5 +1,5 @@
 export { FAULT_CHANNEL, type Fault, faultsObserved, reportFault } from './diagnostics.ts';
-export { ERRNO, ERRNO_MAX, errnoName, errnoOf, FuseError } from './errors.ts';
+export { ERRNO, ERRNO_MAX, errnoName, errnoOf, FuseError, type FuseErrorDetails } from './errors.ts';
 export {
   BODY_WORD,
   Exchange,

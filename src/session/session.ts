@@ -68,6 +68,8 @@ export interface SessionOptions {
   source?: number;
   /** The answer to a RETRIEVE of another thread. The bytes are valid during the call. */
   onForeignRetrieved?: (source: number, id: number, data: Uint8Array) => void;
+  /** A request that waits longer is reported on the diagnostics channel, once. Milliseconds, default 30,000; 0: never. */
+  slowMs?: number;
   /** Interrupts remembered because they came before their request. Default 1024; the oldest are forgotten. */
   earlyInterruptsMax?: number;
 }
@@ -143,6 +145,7 @@ export class Session implements ChannelHandler {
   #stagedOpcode = 0;
   #stagedNodeid = 0;
   #drained: (() => void) | undefined;
+  #slowTimer: NodeJS.Timeout | undefined;
 
   constructor(channel: Channel, operations: Operations, options: SessionOptions = {}) {
     this.channel = channel;
@@ -215,6 +218,7 @@ export class Session implements ChannelHandler {
     this.#pending.clear();
     this.#countPending();
     this.kernel.end();
+    clearInterval(this.#slowTimer);
     Promise.resolve()
       .then(() => this.#operations.end())
       .catch((error) => this.fault('handler-error', undefined, 'destroy failed', error))
@@ -263,9 +267,32 @@ export class Session implements ChannelHandler {
 
   pend(exchange: Exchange): void {
     exchange.state = EXCHANGE_PENDING;
+    exchange.waitingSince = Date.now();
+    this.#watchForSlow();
     this.#pending.set(keyOf(exchange.uniqueLow, exchange.uniqueHigh), exchange);
     this.#countPending();
     if (this.#early.size > 0 && this.takeEarlyInterrupt(exchange)) exchange.controller?.abort();
+  }
+
+  /** One timer for all requests, from the first that waits on. */
+  #watchForSlow(): void {
+    const slowMs = this.#options.slowMs ?? 30_000;
+    if (this.#slowTimer !== undefined || slowMs <= 0) return;
+    this.#slowTimer = setInterval(() => this.#reportSlow(slowMs), Math.max(slowMs / 4, 10));
+    this.#slowTimer.unref();
+  }
+
+  #reportSlow(slowMs: number): void {
+    const before = Date.now() - slowMs;
+    for (const exchange of this.#pending.values()) {
+      if (exchange.waitingSince === 0 || exchange.waitingSince > before) continue;
+      exchange.waitingSince = 0;
+      this.fault(
+        'slow-request',
+        exchange,
+        `a request has waited for its answer for more than ${slowMs} ms; its caller waits too`,
+      );
+    }
   }
 
   /** After a pending request was answered. */

@@ -607,3 +607,122 @@ describe('the end', () => {
     expect(faults).toEqual([]);
   });
 });
+
+describe('wrong use is answered well', () => {
+  const why = () => faults.map(({ kind, message }) => `${kind}: ${message}`);
+
+  test.each<[string, object, string]>([
+    ['another case', { readDir: () => [] }, 'the filesystem has a method readDir, which nothing calls; did you mean readdir?'],
+    ['an underscore', { read_dir: () => [] }, 'the filesystem has a method read_dir, which nothing calls; did you mean readdir?'],
+    ['a letter', { getatr: () => {} }, 'the filesystem has a method getatr, which nothing calls; did you mean getattr?'],
+    [
+      'a name of node:fs',
+      { truncate: () => {} },
+      'the filesystem has a method truncate, which nothing calls; did you mean setattr?',
+    ],
+    ['a helper', { help: () => {} }, 'the filesystem has a method help, which nothing calls; put helpers outside of the object'],
+    [
+      'a misspelt method of a class',
+      new (class {
+        GetAttr() {}
+        helper() {}
+      })(),
+      'the filesystem has a method GetAttr, which nothing calls; did you mean getattr?',
+    ],
+  ])('a method that nothing calls: %s', (_what, filesystem, message) => {
+    expect(() => new TestKernel(filesystem)).toThrow(expect.objectContaining({ code: 'ERR_FUSEWIRE_UNKNOWN_METHOD', message }));
+  });
+
+  test('helpers of a class are its own', () => {
+    new TestKernel(
+      new (class {
+        helper() {}
+        getattr() {
+          return directory;
+        }
+      })(),
+    );
+  });
+
+  test.each<[string, unknown, string]>([
+    ['no attributes', {}, 'an answer has no attributes'],
+    [
+      'no type',
+      { attributes: { mode: 0o644 } },
+      "attributes need a mode with the file's type, like 0o100644 for a file or 0o040755 for a directory, not 420",
+    ],
+    [
+      'no mode',
+      { attributes: {} },
+      "attributes need a mode with the file's type, like 0o100644 for a file or 0o040755 for a directory, not undefined",
+    ],
+    ['a negative size', { attributes: { mode: 0o100644, size: -1 } }, 'a size is a number from 0 to 2^53-1, not -1'],
+    ['a size that is none', { attributes: { mode: 0o100644, size: Number.NaN } }, 'a size is a number from 0 to 2^53-1, not NaN'],
+  ])('attributes: %s', async (_what, answer, message) => {
+    const kernel = await started({ getattr: () => answer as never });
+    expect(kernel.of(kernel.request('GETATTR', body(0, 0, 0n)))!.errno).toBe(EIO);
+    expect(why()).toEqual([`invalid-answer: ${message}; the caller got EIO`]);
+  });
+
+  test('a node id that is none', async () => {
+    const kernel = await started({ lookup: () => ({ attributes: { mode: 0o100644 } }) as never });
+    expect(kernel.of(kernel.request('LOOKUP', body('x\0')))!.errno).toBe(EIO);
+    expect(why()).toEqual([
+      'invalid-answer: an entry needs a node id from 1 to 2^53-1, or 0 for a name that does not exist, not undefined; the caller got EIO',
+    ]);
+  });
+
+  test('more bytes than asked', async () => {
+    const kernel = await started({ read: () => 11, write: () => 100 });
+    expect(kernel.of(kernel.request('READ', readBody(0, 10)))!.errno).toBe(EIO);
+    expect(kernel.of(kernel.request('WRITE', body(0n, 0n, 1, 0, 0n, 0, 0, 'x')))!.errno).toBe(EIO);
+    expect(why()).toEqual([
+      'invalid-answer: read answered 11 bytes of 10, none of them in its payload; the caller got EIO',
+      'invalid-answer: write took 100 bytes of 1; the caller got EIO',
+    ]);
+  });
+
+  test('a directory position that does not move', async () => {
+    const offsets = [5, 5];
+    const kernel = await started({
+      readdir: (_node, _request, reply) => {
+        for (const offset of offsets) reply.add({ name: `n${offset}`, ino: 1, offset });
+      },
+    });
+    expect(kernel.of(kernel.request('READDIR', readBody(0, 4096)))!.errno).toBe(EIO);
+    offsets.splice(0, 2, 7);
+    expect(kernel.of(kernel.request('READDIR', readBody(7, 4096)))!.errno).toBe(EIO);
+    offsets.splice(0, 1, 0);
+    expect(kernel.of(kernel.request('READDIR', readBody(7, 4096)))!.errno).toBe(EIO);
+    const each = 'it is the position after the entry, its own for each; the caller got EIO';
+    expect(why()).toEqual([
+      `invalid-answer: the offset of entry "n5" is that of the entry before it; ${each}`,
+      `invalid-answer: the offset of entry "n7" is that of the entry before it; ${each}`,
+      `invalid-answer: the offset of entry "n0" is 0, which is the start; ${each}`,
+    ]);
+  });
+
+  test('a name that is none', async () => {
+    const kernel = await started({ readdir: () => ['a/b'] });
+    expect(kernel.of(kernel.request('READDIR', readBody(0, 4096)))!.errno).toBe(EIO);
+    expect(why()).toEqual(['invalid-answer: "a/b" is no name of a directory entry; the caller got EIO']);
+  });
+
+  test('throwing what is no error', async () => {
+    const kernel = await started({
+      getattr: () => {
+        throw 'no';
+      },
+    });
+    expect(kernel.of(kernel.request('GETATTR', body(0, 0, 0n)))!.errno).toBe(EIO);
+    expect(why()).toEqual(['handler-error: a handler failed without an errno (no); the caller got EIO']);
+  });
+
+  test('never answering', async () => {
+    const kernel = await started({ read: () => new Promise<never>(() => {}) }, { slowMs: 40 });
+    kernel.request('READ', readBody(0, 10));
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    expect(why()).toEqual(['slow-request: a request has waited for its answer for more than 40 ms; its caller waits too']);
+    kernel.pair.kernel.close();
+  });
+});

@@ -1,6 +1,5 @@
 /** What the cases are written with: the shape of one, and a stage that keeps them to the point. */
-import { isDeepStrictEqual } from 'node:util';
-import { inspect } from 'node:util';
+import { inspect, isDeepStrictEqual } from 'node:util';
 import type { PosixFeature, PosixIdentity, PosixProcess, PosixTree } from '../posix.ts';
 import { ConformanceFailure } from './errors.ts';
 import { O_CREAT, O_DIRECTORY, O_RDONLY, O_TRUNC, O_WRONLY } from './linux.ts';
@@ -105,7 +104,11 @@ export function family(name: string, cases: ConformanceMap): ConformanceMap {
 }
 
 /** One case for each row of a table. */
-export function each<Row>(rows: readonly Row[], title: (row: Row) => string, make: (row: Row) => ConformanceTest): ConformanceMap {
+export function each<Row>(
+  rows: readonly Row[],
+  title: (row: Row) => string,
+  make: (row: Row) => ConformanceTest,
+): ConformanceMap {
   return Object.fromEntries(rows.map((row) => [title(row), make(row)]));
 }
 

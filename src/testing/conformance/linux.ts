@@ -1,5 +1,7 @@
 /** Numbers of Linux that the cases use: <asm-generic/fcntl.h>, <linux/stat.h>, <linux/fs.h>, <linux/falloc.h>, <dirent.h>. */
 
+import { constants } from 'node:fs';
+
 export const O_RDONLY = 0;
 export const O_WRONLY = 1;
 export const O_RDWR = 2;
@@ -8,10 +10,10 @@ export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
 export const O_NONBLOCK = 0o4000;
-/** These three differ on arm; the values are asked of the platform. */
-export { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } from './platform.ts';
+/** The bits of these depend on the processor. */
+export const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } = constants;
 export const O_PATH = 0o10000000;
-export const O_TMPFILE_BIT = 0o20000000;
+export const O_TMPFILE = 0o20000000 | O_DIRECTORY;
 
 export const S_IFMT = 0o170000;
 export const S_IFIFO = 0o010000;

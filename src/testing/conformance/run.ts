@@ -1,6 +1,6 @@
 /** Runs the map over a filesystem, without any test runner. */
 import type { PosixFeature, PosixTree } from '../posix.ts';
-import { within, type ConformanceTest } from './case.ts';
+import { type ConformanceTest, within } from './case.ts';
 import { CONFORMANCE } from './map.ts';
 
 export interface ConformanceOptions {

@@ -2,10 +2,14 @@
  * The system calls themselves, as the child makes them: synchronously, by the addon where Node lacks them or would hide
  * something, else by node:fs. A negative result of the addon is thrown as {@link Errno}.
  */
-import { accessSync, readSync, writeSync } from 'node:fs';
+import { accessSync, constants, readSync, writeSync } from 'node:fs';
 import { type Addon, type PinnedBuffer, pinBuffer } from '../../native/index.ts';
 import type { PosixDirent, PosixLock, PosixStat, PosixStatfs, PosixTime } from '../posix.ts';
 
+const EPERM = -1;
+const ENOENT = -2;
+const EBADF = -9;
+const EISDIR = -21;
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_REMOVEDIR = 0x200;
@@ -100,7 +104,7 @@ export class HostCalls {
   #remove(dirfd: number, name: string): void {
     // A user who is not root may have to regain access to his own directory.
     this.#addon.fchmodat(dirfd, name, 0o700);
-    const fd = this.#checked(this.#addon.openat(dirfd, name, 0o200000 | 0o400000, 0));
+    const fd = this.#checked(this.#addon.openat(dirfd, name, constants.O_DIRECTORY | constants.O_NOFOLLOW, 0));
     try {
       for (let rounds = 0; ; rounds++) {
         this.#checked(this.#addon.lseekWords(fd, 0, 0));
@@ -109,8 +113,8 @@ export class HostCalls {
         if (rounds > 100) throw new Error(`the directory ${name} does not become empty`);
         for (const entry of entries) {
           const status = this.#addon.unlinkat(fd, entry.name, 0);
-          if (status === -21 || status === -1) this.#remove(fd, entry.name);
-          else if (status !== -2) this.#checked(status);
+          if (status === EISDIR || status === EPERM) this.#remove(fd, entry.name);
+          else if (status !== ENOENT) this.#checked(status);
         }
       }
     } finally {
@@ -133,7 +137,7 @@ export class HostCalls {
 
   close(fd: number): void {
     // Linux frees the descriptor even when close reports an error. A number that is not the test's may be Node's.
-    if (!this.#open.delete(fd)) throw new Errno(-9);
+    if (!this.#open.delete(fd)) throw new Errno(EBADF);
     this.#checked(this.#addon.close(fd));
   }
 

@@ -31,7 +31,10 @@ export class HostProcessError extends Error {
 
 /** A call as one would write it: `mkdir("/a", 493)`. */
 export function describeCall(syscall: string, args: readonly unknown[]): string {
-  return `${syscall}(${args.filter((value) => value !== undefined).map(brief).join(', ')})`;
+  return `${syscall}(${args
+    .filter((value) => value !== undefined)
+    .map(brief)
+    .join(', ')})`;
 }
 
 function brief(value: unknown): string {

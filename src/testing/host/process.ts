@@ -1,12 +1,5 @@
 /** The face of a child process: each method is one system call of its. */
-import type {
-  PosixDirent,
-  PosixLock,
-  PosixProcess,
-  PosixStat,
-  PosixStatfs,
-  PosixTime,
-} from '../posix.ts';
+import type { PosixDirent, PosixLock, PosixProcess, PosixStat, PosixStatfs, PosixTime } from '../posix.ts';
 import type { CallingProcess } from './child-process.ts';
 import type { HostProcessError } from './errors.ts';
 

@@ -1,4 +1,0 @@
-import { constants } from 'node:fs';
-
-/** Their bits depend on the processor. */
-export const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } = constants;
