@@ -2,10 +2,17 @@
 import { constants } from 'node:fs';
 import { ERRNO, FuseError } from 'fusewire';
 
-export const { O_ACCMODE = 3, O_EXCL, O_NOATIME, O_TRUNC, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } = constants as Record<
-  string,
-  number
->;
+export const {
+  O_ACCMODE = 3,
+  O_EXCL,
+  O_NOATIME,
+  O_TRUNC,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} = constants as Record<string, number>;
 
 // <sys/stat.h>
 export const S_ISUID = 0o4000;

@@ -1,15 +1,17 @@
 /** POSIX locks (fcntl) and flock. Who has to wait gets a promise, which ends when the caller is interrupted. */
-import type { FileLock, LockOwner, LockRequest } from 'fusewire';
+import type { FileHandle, FileLock, LockOwner, LockRequest } from 'fusewire';
 import { fail } from './linux.ts';
 
 interface Lock extends FileLock {
   readonly owner: string;
+  /** The opening by which it was had, which it never outlives. */
+  readonly handle: FileHandle;
 }
 
 interface Waiter {
   readonly owner: string;
-  /** Tries again; false when something still stands in the way. */
-  readonly attempt: () => boolean;
+  /** Tries again. */
+  readonly attempt: () => void;
   /** Whose lock stands in the way. */
   blockedBy: string;
 }
@@ -62,23 +64,23 @@ export class FileLocks {
   }
 
   set(request: LockRequest): void | Promise<void> {
+    const { type, flock, lockPid: pid, handle } = request;
     const owner = ownerKey(request.owner);
-    if (request.flock) return this.#flock.set(owner, { start: 0, end: Number.POSITIVE_INFINITY, ...kind(request) }, request);
-    return this.#posix.set(owner, { start: request.start, end: request.end, ...kind(request) }, request, this.#waiters);
+    if (flock) return this.#flock.set({ owner, handle, type, pid, start: 0, end: Number.POSITIVE_INFINITY }, request);
+    return this.#posix.set({ owner, handle, type, pid, start: request.start, end: request.end }, request, this.#waiters);
   }
 
-  /** close(2) of any descriptor ends all POSIX locks of the process on the file. */
-  dropPosix(owner: LockOwner): void {
-    this.#posix.drop(ownerKey(owner));
+  /** close(2) of any descriptor of a file ends all POSIX locks of the process on it. */
+  closed(owner: LockOwner): void {
+    const key = ownerKey(owner);
+    this.#posix.drop((lock) => lock.owner === key);
   }
 
-  dropFlock(owner: LockOwner): void {
-    this.#flock.drop(ownerKey(owner));
+  /** The end of an opening ends its flock and its open file description locks (F_OFD_SETLK), which have no owner of their own. */
+  released(handle: FileHandle): void {
+    this.#posix.drop((lock) => lock.handle === handle);
+    this.#flock.drop((lock) => lock.handle === handle);
   }
-}
-
-function kind({ type, lockPid }: LockRequest): Pick<FileLock, 'type' | 'pid'> {
-  return { type, pid: lockPid };
 }
 
 class RangeLocks {
@@ -101,23 +103,25 @@ class RangeLocks {
   }
 
   /** Throws EAGAIN for a lock that cannot be had now, EDEADLK for one that would never come; or answers a promise. */
-  set(owner: string, wanted: FileLock, request: LockRequest, waiters?: Waiters): void | Promise<void> {
+  set(wanted: Lock, request: LockRequest, waiters?: Waiters): void | Promise<void> {
+    const { owner } = wanted;
     const blocking = this.conflict(owner, wanted);
+    if (blocking === undefined) return this.#take(wanted);
     // flock gives up what it holds before it asks for the other kind (flock(2): the conversion is not atomic).
-    if (request.flock && blocking !== undefined) this.drop(owner);
-    if (blocking === undefined) return this.#take(owner, wanted);
+    if (request.flock) this.drop((lock) => lock.owner === owner);
     if (!request.wait) fail('EAGAIN');
     if (waiters?.leadsTo(blocking.owner, owner)) fail('EDEADLK');
-    return this.#wait(owner, wanted, request.signal, blocking.owner, waiters);
+    return this.#wait(wanted, request.signal, blocking.owner, waiters);
   }
 
-  drop(owner: string): void {
+  drop(which: (lock: Lock) => boolean): void {
     const held = this.#held.length;
-    this.#held = this.#held.filter((lock) => lock.owner !== owner);
+    this.#held = this.#held.filter((lock) => !which(lock));
     if (this.#held.length !== held) this.#wake();
   }
 
-  #wait(owner: string, wanted: FileLock, signal: AbortSignal, blockedBy: string, waiters?: Waiters): Promise<void> {
+  #wait(wanted: Lock, signal: AbortSignal, blockedBy: string, waiters?: Waiters): Promise<void> {
+    const { owner } = wanted;
     return new Promise((resolve, reject) => {
       const leave = (): void => {
         this.#queue.delete(waiter);
@@ -128,16 +132,15 @@ class RangeLocks {
         leave();
         reject(signal.reason);
       };
-      const attempt = (): boolean => {
+      const attempt = (): void => {
         const blocking = this.conflict(owner, wanted);
         if (blocking !== undefined) {
           waiter.blockedBy = blocking.owner;
-          return false;
+          return;
         }
         leave();
-        this.#replace(owner, wanted);
+        this.#take(wanted);
         resolve();
-        return true;
       };
       const waiter: Waiter = { owner, attempt, blockedBy };
       if (signal.aborted) return onAbort();
@@ -147,19 +150,20 @@ class RangeLocks {
     });
   }
 
-  #take(owner: string, wanted: FileLock): void {
-    this.#replace(owner, wanted);
+  #take(wanted: Lock): void {
+    this.#replace(wanted);
     // A write lock that became a read lock, or nothing, may let others in.
     if (wanted.type !== 'write') this.#wake();
   }
 
   /** In the order in which they came. */
   #wake(): void {
-    for (const waiter of [...this.#queue]) waiter.attempt();
+    for (const waiter of [...this.#queue]) if (this.#queue.has(waiter)) waiter.attempt();
   }
 
   /** What the owner holds in the range becomes the new lock, or nothing; locks of one kind that touch become one. */
-  #replace(owner: string, wanted: FileLock): void {
+  #replace(wanted: Lock): void {
+    const { owner } = wanted;
     let { start, end } = wanted;
     const held: Lock[] = [];
     for (const lock of this.#held) {
@@ -174,7 +178,7 @@ class RangeLocks {
         if (lock.end > end) held.push({ ...lock, start: Math.max(lock.start, end + 1) });
       }
     }
-    if (wanted.type !== 'unlock') held.push({ ...wanted, owner, start, end });
+    if (wanted.type !== 'unlock') held.push({ ...wanted, start, end });
     this.#held = held.sort((one, other) => one.start - other.start);
   }
 }
