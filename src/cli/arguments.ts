@@ -1,10 +1,17 @@
 /** The command line: arguments in, one typed command out. Refuses what it does not know. */
+import { availableParallelism } from 'node:os';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { MountError } from '../mount/index.ts';
 import { CliError } from './exit.ts';
 
-/** What serves a passthrough when nobody says otherwise. */
-export const PASSTHROUGH_WORKERS = 4;
+/** What serves a passthrough when nobody says otherwise: a worker for each core, at least two so that one may wait for the disk. */
+export const PASSTHROUGH_WORKERS = Math.min(4, Math.max(2, availableParallelism()));
+/**
+ * Bytes. Larger requests would be fewer, but a direct read or write of a megabyte or two should come as several pieces that the
+ * workers copy side by side: with 1 MiB asynchronous direct I/O gained nothing on `dd` writes of 2 MiB, with 256 KiB it gained ×1.7,
+ * and buffered writes were as fast (docs/BENCHMARKS.md).
+ */
+export const PASSTHROUGH_MAX_WRITE = 256 * 1024;
 export const PASSTHROUGH_MODE: ServeMode = 'blocking';
 
 export type ServeMode = 'event' | 'blocking';
@@ -112,6 +119,7 @@ function passthroughCommand(values: Values, places: string[]): Command {
   const options = serveOptions(values);
   options.workers ??= PASSTHROUGH_WORKERS;
   options.mode ??= PASSTHROUGH_MODE;
+  options.maxWrite ??= PASSTHROUGH_MAX_WRITE;
   if (places.length === 0) return { name: 'passthrough', options };
   return { name: 'passthrough', places: need('passthrough', places, ['source', 'mountpoint']), options };
 }

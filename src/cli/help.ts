@@ -20,13 +20,14 @@ Examples
 ${EXIT_HELP}`;
 
 const SERVE = `Options
-  --workers N               threads that serve, 1 to 64
+  --workers N               threads that serve, 1 to 64 (passthrough: one a core, 2 to 4; mount: 2)
   --mode event|blocking     event: many requests in flight per worker; blocking: lowest latency
+                            (passthrough: blocking; mount: event)
   --transport auto|device   how messages travel (uring: issue 6)
   --async-dio, --no-async-dio
                             direct I/O in parallel pieces (default: on)
   --max-background N        background requests in flight, 1 to 65535
-  --max-write BYTES         largest write request, 4096 to 16777216
+  --max-write BYTES         largest write request, 4096 to 16777216 (passthrough: 262144; mount: 1048576)
   --cache none|auto|always  how long the kernel may believe what it was told (default: auto)
   --writeback               the kernel gathers writes in its page cache
   --backing, --no-backing   files that the kernel reads and writes itself (--backing: issue 6)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseCommand } from '../../src/cli/arguments.ts';
+import { PASSTHROUGH_WORKERS, parseCommand } from '../../src/cli/arguments.ts';
 import { showError } from '../../src/cli/exit.ts';
 import { helpText } from '../../src/cli/help.ts';
 
@@ -19,7 +19,8 @@ describe('the command line', () => {
     expect(parse('passthrough')).toEqual({
       name: 'passthrough',
       options: {
-        workers: 4,
+        workers: PASSTHROUGH_WORKERS,
+        maxWrite: 256 * 1024,
         mode: 'blocking',
         transport: 'auto',
         asyncDio: true,
