@@ -1,8 +1,8 @@
-import { type Filesystem, FuseError, mount } from 'fusewire';
+import { type Filesystem, FuseError } from 'fusewire';
 
 const text = Buffer.from('Hello, world!\n');
 
-const hello: Filesystem = {
+export default {
   lookup(parent, name) {
     if (parent !== 1 || name !== 'hello') throw new FuseError('ENOENT');
     return { node: 2, attributes: { mode: 0o100444, size: text.length } };
@@ -16,6 +16,4 @@ const hello: Filesystem = {
   read(_node, { offset, size }) {
     return text.subarray(offset, offset + size);
   },
-};
-
-await mount(hello, process.argv[2] ?? '/mnt');
+} satisfies Filesystem;

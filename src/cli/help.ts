@@ -20,7 +20,7 @@ Examples
 ${EXIT_HELP}`;
 
 const SERVE = `Options
-  --workers N               threads that serve, 1 to 64 (passthrough: one a core, 2 to 4; mount: 2)
+  --workers N               threads that serve, 1 to 64 (passthrough: one a core, 2 to 4; mount: 1)
   --mode event|blocking     event: many requests in flight per worker; blocking: lowest latency
                             (passthrough: blocking; mount: event)
   --transport auto|device   how messages travel (uring: issue 6)

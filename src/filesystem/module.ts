@@ -2,7 +2,8 @@
  * The contract of a module that the worker pool loads: its default export is a filesystem, or a function that makes one
  * for each worker; an optional named export `shared` runs once, on the main thread, before any worker.
  */
-import { fileURLToPath } from 'node:url';
+import { createRequire } from 'node:module';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Filesystem } from './filesystem.ts';
 
 /** What a worker's filesystem is made from. */
@@ -35,7 +36,7 @@ export interface FilesystemModule {
 /** A module that is no filesystem, or a factory that failed. `code` is stable. */
 export class ModuleError extends Error {
   override readonly name = 'ModuleError';
-  readonly code: 'ERR_FUSEWIRE_MODULE_MISSING' | 'ERR_FUSEWIRE_MODULE_INVALID';
+  readonly code: 'ERR_FUSEWIRE_MODULE_MISSING' | 'ERR_FUSEWIRE_MODULE_INVALID' | 'ERR_FUSEWIRE_TYPESCRIPT';
 
   constructor(code: ModuleError['code'], message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
@@ -46,6 +47,7 @@ export class ModuleError extends Error {
 /** Imports an author's module; `module` is a file URL. Throws {@link ModuleError} when it is not there or exports no filesystem. */
 export async function importModule(module: string): Promise<FilesystemModule> {
   let loaded: Partial<FilesystemModule>;
+  await prepareTypeScript(module);
   try {
     loaded = (await import(module)) as Partial<FilesystemModule>;
   } catch (error) {
@@ -70,6 +72,30 @@ export async function importModule(module: string): Promise<FilesystemModule> {
     );
   }
   return loaded as FilesystemModule;
+}
+
+/**
+ * Node runs TypeScript by itself from 22.18 on. Before, the loader tsx does it, where it is installed beside the module.
+ * Throws {@link ModuleError} where neither can.
+ */
+async function prepareTypeScript(module: string): Promise<void> {
+  const isTypeScript = /\.[cm]?ts$/.test(new URL(module).pathname);
+  if (!isTypeScript || (process.features as { typescript?: unknown }).typescript) return;
+  // Started with a loader already, as tests and `node --import tsx` are.
+  if (process.execArgv.some((argument) => argument.includes('tsx')) || process.env.VITEST !== undefined) return;
+  let loader: string;
+  try {
+    loader = createRequire(module).resolve('tsx/esm/api');
+  } catch (error) {
+    const advice = 'install tsx beside it, compile it to JavaScript, or use Node 22.18 or later';
+    throw new ModuleError(
+      'ERR_FUSEWIRE_TYPESCRIPT',
+      `Node ${process.versions.node} does not run TypeScript (${fileName(module)}); ${advice}`,
+      error,
+    );
+  }
+  const { register } = (await import(pathToFileURL(loader).href)) as { register: () => void };
+  register();
 }
 
 /** Imports an author's module and makes its filesystem for one worker. */

@@ -109,8 +109,8 @@ interface Server {
   stop(timeoutMs: number): Promise<void>;
 }
 
-/** Worker threads of a module when nobody said how many. */
-export const DEFAULT_WORKERS = 2;
+/** Worker threads of a module when nobody said how many: one, because a module's own variables are not shared. */
+export const DEFAULT_WORKERS = 1;
 export const WORKERS_MAX = 64;
 
 const ENDING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
