@@ -8,7 +8,10 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^fusewire$/, replacement: source('./src/index.ts') },
-      { find: /^fusewire\/(protocol|transport|session|native|testing|adapters|paths)$/, replacement: source('./src/$1/index.ts') },
+      {
+        find: /^fusewire\/(protocol|transport|session|native|testing|adapters|paths)$/,
+        replacement: source('./src/$1/index.ts'),
+      },
     ],
   },
   test: {
