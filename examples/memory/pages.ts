@@ -37,11 +37,12 @@ export class PageStore {
     const page = slab.free.pop()!;
     if (slab.free.length === 0) this.#roomy.pop();
     this.pagesUsed++;
-    this.bytes(page).fill(0);
     return page;
   }
 
+  /** Takes a page back, and makes it zeros: new memory is that without being touched, so free pages always are. */
   give(page: number): void {
+    this.bytes(page).fill(0);
     const index = page >>> SLAB_SHIFT;
     const { free } = this.#slabs[index]!;
     if (free.length === 0) this.#roomy.push(index);
