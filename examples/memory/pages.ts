@@ -151,7 +151,7 @@ export class FileData {
 
   /** Where data begins at or after `offset`. Throws ENXIO when none does. */
   seekData(offset: number): number {
-    if (offset >= this.size) fail('ENXIO');
+    if (offset < 0 || offset >= this.size) fail('ENXIO');
     const first = Math.floor(offset / PAGE_BYTES);
     if (this.#pages.has(first)) return offset;
     const found = this.#nextPlace(first) * PAGE_BYTES;
@@ -160,7 +160,7 @@ export class FileData {
 
   /** Where a hole begins at or after `offset`; the end of the file counts as one. Throws ENXIO beyond it. */
   seekHole(offset: number): number {
-    if (offset >= this.size) fail('ENXIO');
+    if (offset < 0 || offset >= this.size) fail('ENXIO');
     let place = Math.floor(offset / PAGE_BYTES);
     if (!this.#pages.has(place)) return offset;
     while (this.#pages.has(place)) place++;

@@ -85,7 +85,7 @@ export class Call implements requests.Request, Passenger {
 function groupsOfThread(pid: number): readonly number[] {
   if (pid === 0) return NO_GROUPS;
   try {
-    const line = /^Groups:\s*(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'));
+    const line = /^Groups:[ \t]*(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'));
     return line === null || line[1].trim() === '' ? NO_GROUPS : line[1].trim().split(/\s+/).map(Number);
   } catch {
     return NO_GROUPS;

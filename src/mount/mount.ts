@@ -40,7 +40,7 @@ export interface ModuleSource {
 
 export interface MountSettings extends SessionSettings {
   /**
-   * Worker threads that serve a module, 1 to 64. Default: what the module exports as `workers`, else 2. A filesystem object
+   * Worker threads that serve a module, 1 to 64. Default: what the module exports as `workers`, else 1. A filesystem object
    * is served on this thread and takes 0 only: its state lives here.
    */
   workers?: number;

@@ -43,6 +43,7 @@ export class Attributes {
       // The number of a file without a name may already be another file's.
       if (node.hasName) return this.#core.learn(node, facts);
       node.seen = facts.attributes;
+      if (node.hidden !== undefined) facts.attributes.nlink = Math.max(0, facts.nlink - 1);
       return Object.assign(facts.attributes, { ino: tree.isForeign(facts) ? node.id : this.#core.inode(node, facts) });
     } catch (error) {
       throw translated(error);

@@ -1,5 +1,14 @@
 /** What all operations share: the source, the tree, the locks, the open files, and how an entry is put together. */
-import { type AttributesInit, type Entry, ERRNO, errnoOf, type FileHandle, FuseError, type NodeId } from '../filesystem/index.ts';
+import {
+  type AttributesInit,
+  type Entry,
+  ERRNO,
+  errnoOf,
+  type FileHandle,
+  FuseError,
+  type Kernel,
+  type NodeId,
+} from '../filesystem/index.ts';
 import { BufferedHandle, type Content } from './buffered.ts';
 import type { OpenDirectory } from './listing.ts';
 import { type Lease, TreeLocks } from './locks.ts';
@@ -7,7 +16,7 @@ import type { PathNode } from './node.ts';
 import { type Limits, limitsOf, type PathOptions } from './options.ts';
 import type { PathContext, PathHandle, PathSource } from './source.ts';
 import { type Facts, factsOf, isAbsence, translated } from './stats.ts';
-import { Tree } from './tree.ts';
+import { type Pressure, Tree } from './tree.ts';
 
 /** Numbers for files on other devices than the root's start here, far from those that filesystems give. */
 const FOREIGN_INODES = 1n << 62n;
@@ -31,14 +40,28 @@ export class Core {
   #lastHandle = 0;
   /** The kernel gathers writes: handles are read too, and the end of file is the kernel's to know. */
   writeback = false;
+  /** To notify; undefined before the mount is up. */
+  kernel: Kernel | undefined = undefined;
 
   constructor(source: PathSource, options: PathOptions) {
     this.source = source;
     this.options = options;
     this.limits = limitsOf(options);
     const { maxNodes, maxIdleNodes } = this.limits;
-    this.tree = new Tree({ maxNodes, maxIdleNodes, onPressure: options.onPressure });
+    const onPressure = options.onPressure ?? ((pressure: Pressure) => this.#relieve(pressure));
+    this.tree = new Tree({ maxNodes, maxIdleNodes, onPressure });
     this.locks = new TreeLocks(this.limits.maxWaiting);
+  }
+
+  /** Asks the kernel to let go of an eighth of what it holds, what was looked up longest ago first. */
+  #relieve(pressure: Pressure): void {
+    const { kernel } = this;
+    if (kernel === undefined) return;
+    const held = pressure.oldest(Math.ceil(pressure.limit / 8));
+    // Older kernels know no pruning; dropping the names does the same where nobody uses them.
+    kernel
+      .prune(held.map(({ node }) => node))
+      .catch(() => Promise.allSettled(held.map(({ parent, name }) => kernel.invalidateEntry(parent, name))));
   }
 
   // --- doing things under locks ----------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ import { isAbsence, translated } from './stats.ts';
 const SOURCE_FLAGS =
   linux.O_ACCMODE | linux.O_APPEND | linux.O_TRUNC | linux.O_CREAT | linux.O_EXCL | linux.O_SYNC | linux.O_DSYNC;
 
+const OWNER_READ_WRITE = 0o600;
+
 export class Files {
   readonly #core: Core;
   readonly #names: Names;
@@ -133,8 +135,10 @@ export class Files {
     const core = this.#core;
     if (core.source.open === undefined) return this.#createBuffered(path, flags, context);
     const exclusive = this.#sourceFlags(flags) | linux.O_CREAT | linux.O_EXCL;
+    // Who makes a file may write to it whatever its mode; some sources look at the mode first. It is set right afterwards.
+    const ownMode = core.source.chmod === undefined ? mode : mode | OWNER_READ_WRITE;
     try {
-      return { handle: await core.source.open(path, exclusive, mode, context), isNew: true };
+      return { handle: await core.source.open(path, exclusive, ownMode, context), isNew: true };
     } catch (error) {
       if ((error as NodeJS.ErrnoException)?.code !== 'EEXIST' || (flags & linux.O_EXCL) !== 0) throw error;
     }

@@ -31,14 +31,28 @@ export interface KnownNode {
   readonly held: boolean;
 }
 
+/**
+ * Between paths and nodes; and what changed without the kernel's doing. Of the latter the kernel is told only where it may hold
+ * something. Change first, then tell. Never await one inside a method that serves the same file or directory.
+ */
+export interface PathTable {
+  /** Contents or attributes changed. */
+  changed(path: string): Promise<void>;
+  /** A name is gone. */
+  removed(path: string): Promise<void>;
+  /** A name is new, or names something else now. */
+  added(path: string): Promise<void>;
+  /** What the library knows of a path. Undefined: the kernel knows nothing of it. */
+  known(path: string): KnownNode | undefined;
+  /** The paths of a node: none for an open file without a name, several for hard links. Throws ESTALE for one that is not known. */
+  of(node: NodeId): readonly string[];
+  readonly counters: PathCounters;
+}
+
 /** A filesystem made from paths, with what is needed to tell the kernel of changes. Mount it as any other. */
 export interface PathFilesystem extends Filesystem {
   readonly settings: FilesystemSettings;
-  /** What the library knows of a path. Undefined: the kernel knows nothing of it. */
-  known(path: string): KnownNode | undefined;
-  /** The paths of a node: none for an open file without a name, several for hard links. */
-  pathsOf(node: NodeId): readonly string[];
-  readonly counters: PathCounters;
+  readonly paths: PathTable;
 }
 
 /**
@@ -59,26 +73,52 @@ export function pathFilesystem(source: PathSource, options: PathOptions = {}): P
   const files = new Files(core, names);
   return {
     settings: settingsOf(source, options),
-    init: async (negotiated) => {
+    init: async (negotiated, kernel) => {
+      core.kernel = kernel;
       core.writeback = negotiated.flags.has('FUSE_WRITEBACK_CACHE');
-      core.tree.learn(core.tree.root, await core.facts('/', NOBODY));
-      core.finish(core.tree.root, { ...(await core.facts('/', NOBODY)) });
+      core.learn(core.tree.root, await core.facts('/', NOBODY));
     },
     destroy: () => files.closeAll(),
     ...namespaceMethods(core, names),
     ...nodeMethods(source, new Attributes(core)),
     ...fileMethods(source, files),
     ...directoryMethods(new Directories(core)),
+    paths: tableOf(core),
+  };
+}
+
+function tableOf(core: Core): PathTable {
+  return {
     known: (path) => {
       const node = core.tree.find(path);
       return node && knownNode(node);
     },
-    pathsOf: (node) => core.tree.paths(core.tree.get(node)),
+    of: (node) => core.tree.paths(core.tree.get(node)),
+    changed: async (path) => {
+      const node = core.tree.find(path);
+      if (node !== undefined && node.lookups > 0) await core.kernel?.changed(node.id);
+    },
+    removed: async (path) => {
+      const { directory, name } = splitPath(core, path);
+      const node = directory?.children?.get(name);
+      if (directory !== undefined) await core.kernel?.removed(directory.id, name, node?.id);
+    },
+    added: async (path) => {
+      const { directory, name } = splitPath(core, path);
+      if (directory !== undefined) await core.kernel?.added(directory.id, name);
+    },
     get counters() {
       const { size, idle } = core.tree;
       return { nodes: size, idleNodes: idle, openings: core.openings.size, waiting: core.locks.waiting };
     },
   };
+}
+
+/** A path's directory, when the kernel may hold names in it, and its last name. */
+function splitPath(core: Core, path: string): { directory: PathNode | undefined; name: string } {
+  const at = path.lastIndexOf('/');
+  const directory = core.tree.find(path.slice(0, Math.max(at, 0)));
+  return { directory: directory !== undefined && directory.lookups > 0 ? directory : undefined, name: path.slice(at + 1) };
 }
 
 function knownNode(node: PathNode): KnownNode {

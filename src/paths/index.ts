@@ -2,7 +2,7 @@
  * fusewire/paths: filesystems written with paths, in the manner of node:fs/promises. {@link pathFilesystem} makes one that
  * mounts like any other.
  */
-export { type KnownNode, type PathCounters, type PathFilesystem, pathFilesystem } from './filesystem.ts';
+export { type KnownNode, type PathCounters, type PathFilesystem, type PathTable, pathFilesystem } from './filesystem.ts';
 export { PathOptionError, type PathOptions } from './options.ts';
 export type {
   PathContext,

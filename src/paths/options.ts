@@ -30,7 +30,10 @@ export interface PathOptions extends Pick<FilesystemSettings, 'entryTtl' | 'attr
   openReply?: PathOpenReply;
   /** Nodes that the kernel references from which {@link onPressure} is called. Default 1,000,000. */
   maxNodes?: number;
-  /** Called, off the answering of requests, when the kernel references more than {@link maxNodes}, and after each further sixteenth. */
+  /**
+   * Called, off the answering of requests, when the kernel references more than {@link maxNodes}, and after each further sixteenth.
+   * Default: the kernel is asked to forget the oldest eighth.
+   */
   onPressure?: (pressure: Pressure) => void;
   /** Nodes kept though the kernel forgot them, so that their numbers stay the same. Default 16,384. */
   maxIdleNodes?: number;

@@ -99,10 +99,15 @@ export function nanosecondsOf(time: TimeInit | undefined): bigint {
   return BigInt(time.seconds) * 1_000_000_000n + BigInt(time.nanoseconds);
 }
 
-/** Seconds with fractions, as utimes of node:fs takes them. */
+/**
+ * Seconds with fractions, as utimes of node:fs takes them: of the two nearest numbers the one that gives the right millisecond
+ * when it is cut off there, as filesystems with Dates do.
+ */
 export function secondsOf(ns: bigint): number {
-  const seconds = ns / 1_000_000_000n;
-  return Number(seconds) + Number(ns - seconds * 1_000_000_000n) / 1e9;
+  const whole = ns / 1_000_000_000n;
+  const seconds = Number(whole) + Number(ns - whole * 1_000_000_000n) / 1e9;
+  if (seconds <= 0 || Math.trunc(seconds * 1000) >= Number(ns / 1_000_000n)) return seconds;
+  return seconds + 2 ** (Math.floor(Math.log2(seconds)) - 52);
 }
 
 const ENOSYS_CODES = new Set(['ENOSYS', 'ENOTSUP', 'ERR_METHOD_NOT_IMPLEMENTED', 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM']);

@@ -1,8 +1,10 @@
 /** The command `fusewire` as users run it: from dist/, as a process of its own. */
+
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { PASSTHROUGH_WORKERS } from '../../src/cli/arguments.ts';
 import { findHelper } from '../../src/mount/helper.ts';
 import {
   asUser,
@@ -102,7 +104,14 @@ describe.skipIf(!available)('fusewire', () => {
   it('ends with 0 when it is unmounted from outside, by "fusewire umount"', async () => {
     const server = serve('passthrough', source, mountpoint, '--json');
     const event = JSON.parse(await server.line(/"mounted"/));
-    expect(event).toMatchObject({ event: 'mounted', source, mountpoint, workers: 4, mode: 'blocking', pid: server.child.pid });
+    expect(event).toMatchObject({
+      event: 'mounted',
+      source,
+      mountpoint,
+      workers: PASSTHROUGH_WORKERS,
+      mode: 'blocking',
+      pid: server.child.pid,
+    });
     expect(await cli(['umount', mountpoint])).toMatchObject({ status: 0, stdout: `unmounted ${mountpoint}\n` });
     expect(await server.ended).toMatchObject({ status: 0 });
     expect(lines(server.output()).map((line) => JSON.parse(line).event)).toEqual(['mounted', 'unmounted']);

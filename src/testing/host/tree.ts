@@ -51,7 +51,9 @@ class HostTree implements PosixTree {
     const child = await lease(whole, this.#callTimeoutMs);
     const made = new HostProcess(child, { timeoutMs: this.#callTimeoutMs, onHang: this.#onHang });
     this.#processes.set(made, { child, identity: whole });
-    await child.call('enter', [this.#root, umask], this.#callTimeoutMs);
+    await child.call('enter', [this.#root, umask], this.#callTimeoutMs).catch((error: Error & { code?: string }) => {
+      throw error.code === 'EACCES' ? new HostProcessError('ERR_FUSEWIRE_IDENTITY', unreachable(this.#root, uid)) : error;
+    });
     return made;
   }
 
@@ -69,6 +71,10 @@ class HostTree implements PosixTree {
     if (child.busy) child.kill();
     else await giveBack(child, identity, this.#callTimeoutMs);
   }
+}
+
+function unreachable(root: string, uid: number): string {
+  return `user ${uid} may not enter ${root}: the folders above it need search permission for others, and a FUSE mount the option allow_other`;
 }
 
 async function withRootProcess<Value>(timeoutMs: number, work: (child: CallingProcess) => Promise<Value>): Promise<Value> {

@@ -1,4 +1,5 @@
 /** GETATTR, STATX and SETATTR, and what decides whether they are sent. */
+import { splitDevice } from '../../filesystem/index.ts';
 import {
   type Attr,
   decodeAttrOut,
@@ -80,7 +81,8 @@ export async function stat(
   let btimeNs: bigint | undefined;
   const { file } = options;
   assertGood(inode);
-  if (!core.mount.allowOther && (call.caller.uid !== core.mount.userId || call.caller.gid !== core.mount.groupId)) fail(ERRNO.EACCES);
+  if (!core.mount.allowOther && (call.caller.uid !== core.mount.userId || call.caller.gid !== core.mount.groupId))
+    fail(ERRNO.EACCES);
   if (options.withBirth && statxExists(core.wire.agreed.minor) && !core.missing.has('STATX')) {
     btimeNs = await statx(core, call, inode, file);
   } else await refresh(core, call, inode, STATX_BASIC_STATS, file);
@@ -113,6 +115,7 @@ const nanoseconds = (seconds: number, rest: number): bigint => BigInt(seconds) *
 
 export function toStat(core: Core, inode: Inode): PosixStat {
   const { attr } = inode;
+  const rdev = splitDevice(attr.rdev);
   return {
     dev: core.mount.device,
     ino: (BigInt(attr.ino_hi) << 32n) | BigInt(attr.ino_lo),
@@ -120,7 +123,7 @@ export function toStat(core: Core, inode: Inode): PosixStat {
     nlink: attr.nlink,
     uid: attr.uid,
     gid: attr.gid,
-    rdev: attr.rdev,
+    rdev: rdev.major * 2 ** 20 + rdev.minor,
     size: attr.size,
     blksize: attr.blksize,
     blocks: attr.blocks,
@@ -172,8 +175,10 @@ function ownTimes(core: Core, inode: Inode, args: Partial<SetattrIn> & { valid: 
   const now = core.clock.wallNs();
   const seconds = Number(now / 1_000_000_000n);
   const rest = Number(now % 1_000_000_000n);
-  if (isTruncate && args.size !== inode.size) Object.assign(args, { valid: args.valid | FATTR_MTIME, mtime: seconds, mtimensec: rest });
-  if (setattrHasCtime(core.wire.agreed.minor)) Object.assign(args, { valid: args.valid | FATTR_CTIME, ctime: seconds, ctimensec: rest });
+  if (isTruncate && args.size !== inode.size)
+    Object.assign(args, { valid: args.valid | FATTR_MTIME, mtime: seconds, mtimensec: rest });
+  if (setattrHasCtime(core.wire.agreed.minor))
+    Object.assign(args, { valid: args.valid | FATTR_CTIME, ctime: seconds, ctimensec: rest });
 }
 
 async function sendSetattr(
@@ -223,8 +228,7 @@ async function killSetId(
   if (mode !== inode.mode) Object.assign(args, { valid: args.valid | FATTR_MODE, mode });
 }
 
-const hasSetId = (mode: number): boolean =>
-  (mode & S_ISUID) !== 0 || (mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP);
+const hasSetId = (mode: number): boolean => (mode & S_ISUID) !== 0 || (mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP);
 
 /**
  * file_remove_privs: before a file's data change, set-id bits go (unless root changes them), and file capabilities are
@@ -235,7 +239,8 @@ export async function removePrivileges(core: Core, call: Call, inode: Inode): Pr
   const killsSetId = hasSetId(inode.mode) && !isPrivileged(call.caller);
   const killsCapability = await needsKillpriv(core, call, inode);
   if (killsSetId) await setattr(core, call, inode, { args: { valid: 0 }, killsSetId });
-  if (!killsSetId && !killsCapability && !hasSetId(inode.mode) && has(core, 'FUSE_HANDLE_KILLPRIV_V2')) inode.hasNoSecurity = true;
+  if (!killsSetId && !killsCapability && !hasSetId(inode.mode) && has(core, 'FUSE_HANDLE_KILLPRIV_V2'))
+    inode.hasNoSecurity = true;
 }
 
 export async function chmod(core: Core, call: Call, inode: Inode, mode: number): Promise<void> {
@@ -322,4 +327,3 @@ export async function truncateLocked(core: Core, call: Call, inode: Inode, size:
   if (!inode.hasNoSecurity) await needsKillpriv(core, call, inode);
   await setattr(core, call, inode, { args: { valid: FATTR_SIZE, size }, file, killsSetId });
 }
-

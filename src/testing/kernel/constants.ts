@@ -22,6 +22,7 @@ export const O_EXCL = 0o200;
 export const O_NOCTTY = 0o400;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
+export const O_NONBLOCK = 0o4000;
 export const O_DSYNC = 0o10000;
 export const O_DIRECT = 0o40000;
 /** Set on every file that a 64-bit process opens. */
@@ -77,6 +78,7 @@ export const RW_BYTES_MAX = 0x7ffff000;
 
 export const isDirectory = (mode: number): boolean => (mode & S_IFMT) === S_IFDIR;
 export const isRegular = (mode: number): boolean => (mode & S_IFMT) === S_IFREG;
+export const isFifo = (mode: number): boolean => (mode & S_IFMT) === S_IFIFO;
 export const isSymlink = (mode: number): boolean => (mode & S_IFMT) === S_IFLNK;
 export const canRead = (flags: number): boolean => (flags & O_ACCMODE) !== O_WRONLY;
 export const canWrite = (flags: number): boolean => (flags & O_ACCMODE) !== 0;

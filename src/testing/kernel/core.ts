@@ -1,6 +1,7 @@
 /** What all parts of the simulated kernel share. */
 import type { InitFlag } from '../../protocol/index.ts';
 import type { Clock } from './clock.ts';
+import { STATX_ATIME } from './constants.ts';
 import type { Dentry, DentryCache } from './dentries.ts';
 import type { Inode, InodeTable } from './inodes.ts';
 import type { LocalLocks } from './locks.ts';
@@ -53,6 +54,11 @@ export interface Core {
 }
 
 export const has = (core: Core, flag: InitFlag): boolean => core.wire.agreed.flags.has(flag);
+
+/** fuse_invalidate_atime: a READ, READLINK or READDIR may have moved the time of access. */
+export function accessed(core: Core, inode: Inode): void {
+  if (!core.mount.readOnly) inode.invalidate(STATX_ATIME);
+}
 
 /** Bytes of one READ or WRITE by its pages. */
 export const requestBytesMax = (core: Core): number => core.wire.agreed.maxPages * 4096;

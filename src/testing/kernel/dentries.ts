@@ -59,8 +59,7 @@ export class DentryCache {
     if (name.length > this.nameMax) fail(ENAMETOOLONG);
     const known = parent.children.get(name);
     if (known !== undefined) {
-      call.holdDentry(known);
-      if (await this.#revalidate(call, known, flag)) return known;
+      if (await this.#isValid(call, known, flag)) return call.holdDentry(known);
       if (parent.children.get(name) === known) this.invalidate(known);
     }
     const underWay = parent.lookups.get(name);
@@ -102,6 +101,19 @@ export class DentryCache {
     const inode = core.inodes.take(entry, version);
     call.hold(inode);
     return this.add(parent, name, inode, core.clock.deadline(entry.entry_valid, entry.entry_valid_nsec), epoch);
+  }
+
+  /** The name stays while it is being asked for, and no longer: what turns out stale is forgotten before the next question. */
+  async #isValid(call: Call, dentry: Dentry, flag: LookupFlag): Promise<boolean> {
+    const { inode } = dentry;
+    dentry.pins++;
+    if (inode !== undefined) inode.pins++;
+    try {
+      return await this.#revalidate(call, dentry, flag);
+    } finally {
+      dentry.pins--;
+      if (inode !== undefined) inode.pins--;
+    }
   }
 
   /** fuse_dentry_revalidate: whether a cached name may still be used. */

@@ -20,6 +20,7 @@ import {
 } from '../../protocol/index.ts';
 import {
   canWrite,
+  isFifo,
   isRegular,
   O_APPEND,
   O_CLOEXEC,
@@ -28,6 +29,7 @@ import {
   O_EXCL,
   O_LARGEFILE,
   O_NOCTTY,
+  O_PATH,
   O_TRUNC,
   STATX_BLOCKS,
   STATX_MODSIZE,
@@ -35,6 +37,7 @@ import {
 import { type Call, type Core, has, isPrivileged, lockOwner } from './core.ts';
 import type { Dentry } from './dentries.ts';
 import { ERRNO, fail } from './errors.ts';
+import { Fifo } from './fifo.ts';
 import { assertGood, type Inode, isInvalidAttr } from './inodes.ts';
 import type { Reply } from './wire.ts';
 import { flushInode, takeWriteError, writeBack } from './writeback.ts';
@@ -92,12 +95,21 @@ export class OpenFile {
 }
 
 /** Opens an inode that exists (fuse_open, fuse_dir_open). */
-export async function openInode(core: Core, call: Call, inode: Inode, dentry: Dentry | undefined, flags: number): Promise<OpenFile> {
+export async function openInode(
+  core: Core,
+  call: Call,
+  inode: Inode,
+  dentry: Dentry | undefined,
+  flags: number,
+): Promise<OpenFile> {
   assertGood(inode);
   const file = new OpenFile(inode, dentry, flags);
   if (!inode.isDirectory && !isRegular(inode.mode)) {
-    if ((inode.mode & 0o170000) !== 0o010000) fail(ENXIO);
+    // Sockets are never opened by name, and no device stands behind a device file here.
+    if (!isFifo(inode.mode)) fail(ENXIO);
     file.isSilent = true;
+    inode.fifo ??= new Fifo();
+    await inode.fifo.open(call, file);
     return attach(core, file, flags);
   }
   const opcode = inode.isDirectory ? 'OPENDIR' : 'OPEN';
@@ -149,7 +161,7 @@ async function attach(core: Core, file: OpenFile, flags: number, isNew = false):
     inode.attrVersion = ++core.attrVersion;
     inode.invalidate(STATX_MODSIZE);
     inode.pages.truncate(0);
-  } else if ((file.openFlags & FOPEN_KEEP_CACHE) === 0) {
+  } else if ((file.openFlags & FOPEN_KEEP_CACHE) === 0 && !file.isSilent) {
     if (file.isDirectory) inode.listing = undefined;
     else {
       await writeBack(core, inode);
@@ -215,6 +227,7 @@ async function flush(core: Core, call: Call, file: OpenFile): Promise<void> {
 function release(core: Core, file: OpenFile): void {
   const { inode, dentry } = file;
   file.isOpen = false;
+  if (file.isSilent && (file.flags & O_PATH) === 0) inode.fifo?.close(file);
   inode.writers.delete(file);
   if (!file.isDirectory && !file.isSilent && !file.isDirectIo) inode.cachedOpens--;
   if (dentry !== undefined) dentry.pins--;
@@ -228,7 +241,9 @@ function release(core: Core, file: OpenFile): void {
     return;
   }
   const owner = lockOwner(file.id);
-  const locks = file.hasFlock ? { release_flags: FUSE_RELEASE_FLOCK_UNLOCK, lock_owner_lo: owner.low, lock_owner_hi: owner.high } : {};
+  const locks = file.hasFlock
+    ? { release_flags: FUSE_RELEASE_FLOCK_UNLOCK, lock_owner_lo: owner.low, lock_owner_hi: owner.high }
+    : {};
   const args = { fh: file.handle, flags: file.flags | O_LARGEFILE, ...locks };
   const op = file.isDirectory ? 'RELEASEDIR' : 'RELEASE';
   void core.wire.backgroundForced({ op, nodeid: inode.nodeid, args }).then(done);

@@ -14,6 +14,7 @@ import {
 import { type Core, has } from './core.ts';
 import type { Dentry } from './dentries.ts';
 import { ERRNO, fail } from './errors.ts';
+import type { Fifo } from './fifo.ts';
 import type { OpenFile } from './files.ts';
 import { PageCache } from './page-cache.ts';
 import { RwLock } from './rwlock.ts';
@@ -71,6 +72,8 @@ export class Inode {
   parallelWrites = 0;
   readonly parallelWaiters: (() => void)[] = [];
   symlinkTarget: string | undefined;
+  /** Of a named pipe that was opened. */
+  fifo: Fifo | undefined;
   listing: CachedListing | undefined;
 
   constructor(nodeid: number, generation: string) {

@@ -71,7 +71,8 @@ export class PageCache {
       const offset = index * PAGE_BYTES;
       if (offset + PAGE_BYTES <= from || offset >= to) continue;
       const run = runs.at(-1);
-      if (run !== undefined && run.offset + run.length === offset && run.length + PAGE_BYTES <= bytesMax) run.length += PAGE_BYTES;
+      if (run !== undefined && run.offset + run.length === offset && run.length + PAGE_BYTES <= bytesMax)
+        run.length += PAGE_BYTES;
       else runs.push({ offset, length: PAGE_BYTES });
     }
     return runs;

@@ -1,6 +1,6 @@
 /** From paths to dentries: components, "..", symbolic links, permission to search. */
 import { isSymlink, MAY_EXEC, PATH_MAX, SYMLINKS_MAX } from './constants.ts';
-import { type Call, type Core, has } from './core.ts';
+import { accessed, type Call, type Core, has } from './core.ts';
 import type { Dentry } from './dentries.ts';
 import { ERRNO, fail } from './errors.ts';
 import { assertGood, type Inode } from './inodes.ts';
@@ -92,6 +92,7 @@ export async function readlink(core: Core, call: Call, inode: Inode): Promise<st
   assertGood(inode);
   if (inode.symlinkTarget !== undefined) return inode.symlinkTarget;
   const { bytes } = await core.wire.call({ op: 'READLINK', nodeid: inode.nodeid, caller: call });
+  accessed(core, inode);
   let text = '';
   for (const byte of bytes) text += String.fromCharCode(byte);
   // The text ends at its first NUL, as any string of the kernel does.

@@ -3,10 +3,9 @@
  * interrupts, and bounds background requests. It knows nothing of files.
  */
 import {
-  FUSE_KERNEL_VERSION,
-  FUSE_ROOT_ID,
   FUSE_UNIQUE_RESEND_HI,
   type InitFlag,
+  initInHasSecondFlags,
   layoutMinor,
   type OpcodeName,
   type OpcodeRow,
@@ -19,7 +18,7 @@ import {
 import type { KernelEnd, MessageBuffer } from '../../transport/index.ts';
 import type { Audit } from './audit.ts';
 import type { Clock } from './clock.ts';
-import { ERRNO, errnoName, fail } from './errors.ts';
+import { ERRNO, fail } from './errors.ts';
 import { type FaultAction, type Faults, malform } from './faults.ts';
 import { type Arguments, describeRequest, REQUEST_STRUCTS, type SentRequest, type StructuredOpcode } from './requests.ts';
 import type { Schedule } from './schedule.ts';
@@ -100,6 +99,9 @@ export interface Agreed {
   readonly congestionThreshold: number;
 }
 
+/** Answered requests that are remembered. */
+const ANSWERED_MAX = 1000;
+
 const EMPTY_WORDS = new Uint32Array(0);
 const EMPTY_BYTES = new Uint8Array(0);
 const errorReply = (errno: number): Reply => ({ errno, words: EMPTY_WORDS, bytes: EMPTY_BYTES });
@@ -137,8 +139,8 @@ export class Wire {
   beforeRequest: () => void = () => {};
   readonly #options: WireOptions;
   readonly #pending = new Map<number, Pending>();
-  /** Operations of the requests answered last, to tell a second answer from an unknown one. */
-  readonly #answered = new Map<number, string>();
+  /** The requests answered last, to tell a second answer from an unknown one. */
+  readonly #answered = new Map<number, SentRequest>();
   readonly #replySizes = new Map<string, ReplySize>();
   #end: KernelEnd | undefined;
   #unique = 0;
@@ -313,8 +315,8 @@ export class Wire {
   #encode<Op extends OpcodeName>(outgoing: Outgoing<Op>, sent: SentRequest): Uint8Array {
     const row = opcodeNamed(outgoing.op);
     const structBytes =
-      outgoing.op === 'INIT' && (sent.args as { minor: number }).minor < 36
-        ? 16
+      sent.operation === 'INIT'
+        ? initBytes((sent.args as { minor: number }).minor)
         : requestStructBytes(row, this.agreed.minor, this.has('FUSE_SETXATTR_EXT'));
     let length = IN_HEADER_BYTES + structBytes;
     for (const name of sent.names) length += name.length + 1;
@@ -463,7 +465,8 @@ export class Wire {
   }
 
   #unknown(unique: number, pending: Pending | undefined, isExpected = false): number {
-    const operation = pending === undefined ? this.#answered.get(unique) : describeRequest(pending.sent);
+    const sent = pending?.sent ?? this.#answered.get(unique);
+    const operation = sent && describeRequest(sent);
     if (!isExpected && this.refusal === 0)
       this.#options.audit.report(
         'answered-twice',
@@ -485,13 +488,8 @@ export class Wire {
   #settle(pending: Pending, reply: Reply): void {
     pending.isAnswered = true;
     this.#pending.delete(pending.unique);
-    this.#answered.set(pending.unique, describeRequest(pending.sent));
-    if (this.#answered.size > 1000) for (const oldest of this.#answered.keys()) return this.#finish(pending, reply, oldest);
-    this.#finish(pending, reply);
-  }
-
-  #finish(pending: Pending, reply: Reply, forget?: number): void {
-    if (forget !== undefined) this.#answered.delete(forget);
+    this.#answered.set(pending.unique, pending.sent);
+    if (this.#answered.size > ANSWERED_MAX) this.#answered.delete(this.#answered.keys().next().value!);
     pending.sent.errno = reply.errno;
     pending.waiting?.requests.delete(pending);
     if (pending.fault?.kind === 'delay-reply') this.#options.clock.after(pending.fault.ms, () => pending.finish(reply));
@@ -566,6 +564,9 @@ export class Wire {
 
 type EncodeAny = (words: Uint32Array, at: number, value: unknown, size: number | undefined) => void;
 
+/** Bytes of INIT's struct as a kernel of that minor sends it. */
+const initBytes = (minor: number): number => (initInHasSecondFlags(minor) ? 64 : 16);
+
 /** Most bytes behind the fixed part of a reply. */
 function tailMax(row: OpcodeRow, args: Record<string, number> | undefined): number {
   if (row.name === 'INIT') return 64;
@@ -578,5 +579,3 @@ function tailMax(row: OpcodeRow, args: Record<string, number> | undefined): numb
 function putName(bytes: Uint8Array, at: number, name: string): void {
   for (let i = 0; i < name.length; i++) bytes[at + i] = name.charCodeAt(i);
 }
-
-export { errnoName, FUSE_KERNEL_VERSION, FUSE_ROOT_ID };

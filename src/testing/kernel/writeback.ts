@@ -1,5 +1,13 @@
 /** Write-back: dirty pages and the kernel's own times on their way to the daemon. */
-import { FATTR_CTIME, FATTR_FH, FATTR_MTIME, decodeWriteOut, FUSE_WRITE_CACHE, newWriteOut, setattrHasCtime } from '../../protocol/index.ts';
+import {
+  decodeWriteOut,
+  FATTR_CTIME,
+  FATTR_FH,
+  FATTR_MTIME,
+  FUSE_WRITE_CACHE,
+  newWriteOut,
+  setattrHasCtime,
+} from '../../protocol/index.ts';
 import { STATX_BLOCKS } from './constants.ts';
 import { type Call, type Core, has, requestBytesMax } from './core.ts';
 import { ERRNO } from './errors.ts';

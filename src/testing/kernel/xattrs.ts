@@ -1,6 +1,15 @@
 /** Extended attributes. */
 import { decodeGetxattrOut, newGetxattrOut, type OpcodeName } from '../../protocol/index.ts';
-import { isDirectory, isRegular, MAY_READ, MAY_WRITE, S_ISVTX, STATX_CTIME, XATTR_NAME_MAX, XATTR_SIZE_MAX } from './constants.ts';
+import {
+  isDirectory,
+  isRegular,
+  MAY_READ,
+  MAY_WRITE,
+  S_ISVTX,
+  STATX_CTIME,
+  XATTR_NAME_MAX,
+  XATTR_SIZE_MAX,
+} from './constants.ts';
 import { type Call, type Core, isPrivileged, type Missing } from './core.ts';
 import { ERRNO, errnoFrom, fail } from './errors.ts';
 import { assertGood, type Inode } from './inodes.ts';
@@ -48,10 +57,19 @@ async function getSize(core: Core, call: Call, inode: Inode, name: string): Prom
   return Math.min(out.size, XATTR_SIZE_MAX);
 }
 
-export async function getxattr(core: Core, call: Call, inode: Inode, name: string): Promise<Uint8Array> {
+/** The value. `room`: the bytes that the caller has for it, otherwise its size is asked for first. */
+export async function getxattr(core: Core, call: Call, inode: Inode, name: string, room?: number): Promise<Uint8Array> {
   assertGood(inode);
   await permitName(core, call, inode, name, MAY_READ);
   const { nodeid } = inode;
+  if (room === 0) {
+    await getSize(core, call, inode, name);
+    return new Uint8Array(0);
+  }
+  if (room !== undefined) {
+    const args = { size: Math.min(room, XATTR_SIZE_MAX) };
+    return (await send(core, { op: 'GETXATTR', nodeid, args, names: [name], caller: call })).bytes.slice();
+  }
   // It may grow between the two requests; whoever asks then tries again.
   for (let attempt = 0; ; attempt++) {
     const size = await getSize(core, call, inode, name);
@@ -81,7 +99,14 @@ export async function listxattr(core: Core, call: Call, inode: Inode): Promise<s
   return names;
 }
 
-export async function setxattr(core: Core, call: Call, inode: Inode, name: string, value: Uint8Array, flags: number): Promise<void> {
+export async function setxattr(
+  core: Core,
+  call: Call,
+  inode: Inode,
+  name: string,
+  value: Uint8Array,
+  flags: number,
+): Promise<void> {
   assertGood(inode);
   if ((flags & ~3) !== 0) fail(ERRNO.EINVAL);
   if (value.length > XATTR_SIZE_MAX) fail(E2BIG);
@@ -118,4 +143,3 @@ export async function needsKillpriv(core: Core, call: Call, inode: Inode): Promi
     return false;
   }
 }
-

@@ -70,7 +70,7 @@ const mkdir: ConformanceMap = family('mkdir', {
     }
     await s.file(`${path}/f`, 'deep');
     same(await s.contents(`${path}/f`), 'deep', 'contents');
-    same((await s.p.stat(`${path}/../../d/f`)).size, 4, 'size by way of ..');
+    same((await s.p.stat(`${path}/../d/f`)).size, 4, 'size by way of ..');
   }),
   'counts its directory among the links of its parent': test(['nlink-directories'], async ({ p }) => {
     await p.mkdir('/d');
@@ -135,12 +135,16 @@ const rmdir: ConformanceMap = family('rmdir', {
     await p.mkdir('/d/e');
     await fails('ENOTEMPTY', p.rmdir('/d/e/..'));
   }),
-  'of an open directory works, and it is empty then': test(['unlinked-open'], async ({ p }) => {
+  'of an open directory works, and nothing is listed there any more': test(['unlinked-open'], async ({ p }) => {
     await p.mkdir('/d');
     const fd = await p.open('/d', O_RDONLY | O_DIRECTORY);
     await p.rmdir('/d');
-    const names = (await p.getdents(fd)).map((entry) => entry.name).filter((name) => !name.startsWith('.'));
-    same(names, [], 'names');
+    const entries = await p.getdents(fd).catch((error: NodeJS.ErrnoException) => same(error.code, 'ENOENT', 'the error'));
+    same(
+      (entries ?? []).filter(({ name }) => name !== '.' && name !== '..'),
+      [],
+      'entries',
+    );
     await p.close(fd);
   }),
   'the name can be used again': test([], async (s) => {
