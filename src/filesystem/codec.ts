@@ -13,6 +13,8 @@ import {
   encodeEntryOut,
   encodeOpenOut,
   encodeUtf8,
+  FOPEN_CACHE_DIR,
+  FOPEN_KEEP_CACHE,
   findNul,
   newAttrOut,
   newEntryOut,
@@ -26,6 +28,7 @@ import { ERRNO, type Exchange, FuseError, type Negotiated, REPLY_WORD } from '..
 import { CloseCall } from './calls.ts';
 import type { AttributesReply, CreateReply, Entry, Filesystem, NegativeEntry, OpenReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
+import { presetOf } from './presets.ts';
 import { fillAttr, InvalidAnswer, openFlags, ttlNanoseconds, ttlSeconds } from './wire.ts';
 
 /** Longest name of a component, bytes, as in <limits.h>; the kernel lets longer ones through. */
@@ -41,6 +44,7 @@ export class Codec {
   readonly #binary: boolean;
   readonly #entryTtl: number;
   readonly #attributeTtl: number;
+  readonly #keep: boolean;
   readonly #entry: EntryOut = newEntryOut();
   readonly #attr = newAttrOut();
   readonly #open: OpenOut = newOpenOut();
@@ -50,8 +54,10 @@ export class Codec {
   constructor(filesystem: Filesystem) {
     this.#filesystem = filesystem;
     this.#binary = filesystem.settings?.nameEncoding === 'binary';
-    this.#entryTtl = filesystem.settings?.entryTtl ?? 1;
-    this.#attributeTtl = filesystem.settings?.attributeTtl ?? 1;
+    const preset = presetOf(filesystem);
+    this.#entryTtl = filesystem.settings?.entryTtl ?? preset.ttl;
+    this.#attributeTtl = filesystem.settings?.attributeTtl ?? preset.ttl;
+    this.#keep = preset.keep;
   }
 
   // --- names -------------------------------------------------------------------------------------------------------
@@ -128,12 +134,20 @@ export class Codec {
     encodeEntryOut(words, at, out);
   }
 
-  putOpen(words: Uint32Array, at: number, reply: OpenReply | undefined): void {
+  putOpen(words: Uint32Array, at: number, reply: OpenReply | undefined, isDirectory = false): void {
     const out = this.#open;
     out.fh = reply?.handle ?? 0;
-    out.open_flags = reply === undefined ? 0 : openFlags(reply);
+    out.open_flags = (reply === undefined ? 0 : openFlags(reply)) | this.#kept(reply, isDirectory);
     out.backing_id = reply?.backingId ?? 0;
     encodeOpenOut(words, at, out);
+  }
+
+  /** What the preset adds where the author said nothing. Direct I/O has no cache to keep. */
+  #kept(reply: OpenReply | undefined, isDirectory: boolean): number {
+    if (!this.#keep || reply?.directIo) return 0;
+    const keep = reply?.keepCache ?? true;
+    const list = isDirectory && (reply?.cacheDirectory ?? true);
+    return (keep ? FOPEN_KEEP_CACHE : 0) | (list ? FOPEN_CACHE_DIR : 0);
   }
 
   readonly sendEntry = (exchange: Exchange, found: Entry | NegativeEntry): void => {
@@ -145,6 +159,12 @@ export class Codec {
   readonly sendOpen = (exchange: Exchange, reply: OpenReply | void): void => {
     const buffer = exchange.acquire(OPEN_OUT_SIZE);
     this.putOpen(buffer.words, REPLY_WORD, reply ?? undefined);
+    exchange.send(buffer, OPEN_OUT_SIZE);
+  };
+
+  readonly sendOpenDirectory = (exchange: Exchange, reply: OpenReply | void): void => {
+    const buffer = exchange.acquire(OPEN_OUT_SIZE);
+    this.putOpen(buffer.words, REPLY_WORD, reply ?? undefined, true);
     exchange.send(buffer, OPEN_OUT_SIZE);
   };
 

@@ -90,8 +90,8 @@ function opening(fs: Filesystem, codec: Codec): OperationMap {
     OPEN: fs.open && ((exchange) => settle(exchange, fs.open!(exchange.nodeid as NodeId, takeOpen(exchange)), codec.sendOpen)),
     // ENOSYS would make the kernel cache listings for good, so a filesystem without opendir gets plain openings.
     OPENDIR: (exchange) => {
-      if (fs.opendir === undefined) codec.sendOpen(exchange);
-      else settle(exchange, fs.opendir(exchange.nodeid as NodeId, takeOpen(exchange)), codec.sendOpen);
+      if (fs.opendir === undefined) codec.sendOpenDirectory(exchange);
+      else settle(exchange, fs.opendir(exchange.nodeid as NodeId, takeOpen(exchange)), codec.sendOpenDirectory);
     },
     FLUSH:
       fs.flush &&

@@ -118,15 +118,28 @@ export type ReadReply = Uint8Array | readonly Uint8Array[] | number | FileRange;
 /** What an author can know when the mount comes up. */
 export type { Kernel, Negotiated };
 
+/**
+ * How far the kernel may trust what it was told; each is a set of defaults that single answers override.
+ *
+ * - `none`: it asks every time; names and attributes live 0 seconds.
+ * - `shared` (default): others may change the files too; names and attributes live 1 second.
+ * - `exclusive`: everything that changes does so through this mount or is notified; they live an hour, and the page cache and
+ *   listings survive a close.
+ * - `immutable`: nothing ever changes; they live for ever, and symbolic links are remembered too.
+ */
+export type CachePreset = 'none' | 'shared' | 'exclusive' | 'immutable';
+
 export interface FilesystemSettings {
   /**
    * How names arrive and are given: `utf8` (default; a name that is not valid UTF-8 is refused with EILSEQ before it
    * reaches a method), or `binary`, one character a byte, so that any Linux name passes unchanged.
    */
   nameEncoding?: 'utf8' | 'binary';
-  /** Default of {@link Entry.entryTtl}, seconds. Default 1. */
+  /** Defaults of lifetimes and of what survives a close. Default `shared`. */
+  cache?: CachePreset;
+  /** Default of {@link Entry.entryTtl}, seconds. Default: of the preset. */
   entryTtl?: number;
-  /** Default of {@link Entry.attributeTtl}, seconds. Default 1. */
+  /** Default of {@link Entry.attributeTtl}, seconds. Default: of the preset. */
   attributeTtl?: number;
   /**
    * INIT flags beyond those that follow from the methods, because this filesystem does its part of them. Among them:

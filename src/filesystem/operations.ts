@@ -12,11 +12,15 @@ import type { NodeId } from './identity.ts';
 import { assertMethods, methodsOf } from './methods.ts';
 import { miscellaneousOperations } from './miscellaneous.ts';
 import { namespaceOperations } from './namespace.ts';
+import { presetOf } from './presets.ts';
 import type { OperationMap } from './settle.ts';
 
 /** What INIT may offer for a filesystem: its methods and what it asks for. */
 export function capabilitiesOf(filesystem: Filesystem): Capabilities {
-  return { methods: methodsOf(filesystem), requested: filesystem.settings?.capabilities ?? [] };
+  return {
+    methods: methodsOf(filesystem),
+    requested: [...(filesystem.settings?.capabilities ?? []), ...presetOf(filesystem).capabilities],
+  };
 }
 
 /** Makes a filesystem servable by a session. Throws {@link FilesystemError} when it has methods that nothing calls. */

@@ -447,6 +447,50 @@ describe('attributes', () => {
   });
 });
 
+describe('cache presets', () => {
+  const HOUR = 3600n;
+  const FOREVER = BigInt(Number.MAX_SAFE_INTEGER);
+  test.each([
+    ['none', 0n, 0, 0],
+    ['shared', 1n, 0, 0],
+    [undefined, 1n, 0, 0],
+    ['exclusive', HOUR, 2, 2 | 8],
+    ['immutable', FOREVER, 2, 2 | 8],
+  ] as const)('%s', async (cache, ttl, fileFlags, directoryFlags) => {
+    const settings = cache === undefined ? {} : { cache };
+    const kernel = await started({
+      settings,
+      lookup: (_parent, name) => ({
+        node: 2,
+        attributes: { mode: 0o100644 },
+        ...(name === 'own' ? { entryTtl: 7, attributeTtl: 8 } : {}),
+      }),
+      open: (node) => (node === 5 ? { keepCache: false } : node === 6 ? { directIo: true } : {}),
+    });
+    const lookup = (name: string) => {
+      const { body: entry } = kernel.of(kernel.request('LOOKUP', body(`${name}\0`)))!;
+      return [long(entry, 16), long(entry, 24)];
+    };
+    expect(lookup('x')).toEqual([ttl, ttl]);
+    expect(lookup('own')).toEqual([7n, 8n]);
+    const flags = (name: 'OPEN' | 'OPENDIR', nodeid: number) =>
+      word(kernel.of(kernel.request(name, body(0, 0), { nodeid }))!.body, 8);
+    expect([flags('OPEN', 2), flags('OPEN', 5), flags('OPEN', 6), flags('OPENDIR', 1)]).toEqual([
+      fileFlags,
+      0,
+      1,
+      directoryFlags,
+    ]);
+    expect(kernel.session.negotiated.flags.has('FUSE_CACHE_SYMLINKS')).toBe(cache === 'immutable');
+  });
+
+  test('a preset that is none', () => {
+    expect(() => new TestKernel({ settings: { cache: 'forever' as never } })).toThrow(
+      'the cache preset is none, shared, exclusive, immutable, not forever',
+    );
+  });
+});
+
 describe('directories', () => {
   test('entries that do not fit are not added, and a failed listing takes its counts back', async () => {
     const added: boolean[] = [];
