@@ -2,7 +2,7 @@
 import type { SetattrRequest, Timespec } from 'fusewire';
 import type { Callers } from './callers.ts';
 import { check, type Host } from './host.ts';
-import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, EINVAL, UTIME_NOW, UTIME_OMIT } from './linux.ts';
+import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, EINVAL, EPERM, UTIME_NOW, UTIME_OMIT } from './linux.ts';
 
 const ITSELF = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW;
 
@@ -20,7 +20,11 @@ export function setAttributes(host: Host, callers: Callers, fd: number, open: nu
   if (newUid !== undefined || newGid !== undefined) check(addon.fchownat(fd, '', newUid ?? -1, newGid ?? -1, ITSELF));
   // A request for nothing is chown(file, -1, -1), or a write that the kernel announces: both take set-id bits away. (With
   // the write-back cache the kernel adds its change time, which no host lets anybody set.)
-  if ((request.valid & ~FATTR_CTIME) === 0) check(callers.run(request, () => addon.fchownat(fd, '', -1, -1, ITSELF)));
+  if ((request.valid & ~FATTR_CTIME) === 0) {
+    const stripped = callers.run(request, () => addon.fchownat(fd, '', -1, -1, ITSELF));
+    // Who writes need not be the owner. The kernel has checked already; what it asks for is done in its name.
+    check(stripped === -EPERM ? callers.clearSetId(fd, (mode) => addon.fchmodat(AT_FDCWD, host.path(fd), mode)) : stripped);
+  }
   if (mode !== undefined) check(addon.fchmodat(AT_FDCWD, host.path(fd), mode & 0o7777));
   if (size !== undefined) {
     const truncate = () => (open === undefined ? addon.truncate(host.path(fd), size) : addon.ftruncate(open, size));

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { FuseError, type Request } from 'fusewire';
 import type { Addon } from 'fusewire/native';
-import { AT_EMPTY_PATH, EACCES, EIO, S_ISGID, S_ISUID, STATX_MODE } from './linux.ts';
+import { AT_EMPTY_PATH, EACCES, EIO, S_ISGID, S_ISUID, S_IXGRP, STATX_MODE } from './linux.ts';
 
 /** Where `mode` lies in struct statx. */
 const STATX_MODE_AT = 28;
@@ -53,6 +53,13 @@ export class Callers {
    */
   runWithoutSetId(request: Request, fd: number, call: () => number): number {
     return this.hasSetId(fd) ? this.run(request, call) : call();
+  }
+
+  /** Takes set-id bits away as the host does for a writer: set-group-id stays where it is not for execution. */
+  clearSetId(fd: number, chmod: (mode: number) => number): number {
+    if (!this.hasSetId(fd)) return 0;
+    const mode = this.#mode[0] & 0o7777;
+    return chmod(mode & ~S_ISUID & ~((mode & S_IXGRP) !== 0 ? S_ISGID : 0));
   }
 
   hasSetId(fd: number): boolean {

@@ -21,6 +21,7 @@ export const {
   EINTR,
   EAGAIN,
   EOPNOTSUPP,
+  EPERM,
   ENOTSUP,
 } = system.errno;
 /** Not in node:os on every platform; 116 on every Linux architecture that Node runs on. */
@@ -67,6 +68,7 @@ export const LOCK_UN = 8;
 // <sys/stat.h> and <linux/stat.h>
 export const { S_IFMT, S_IFDIR, S_IFREG } = files;
 export const S_ISUID = 0o4000;
+export const S_IXGRP = 0o010;
 export const S_ISGID = 0o2000;
 export const PERMISSION_BITS = 0o7777;
 export const STATX_MODE = 0x2;

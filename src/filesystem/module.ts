@@ -46,12 +46,12 @@ export class ModuleError extends Error {
 
 /** Imports an author's module; `module` is a file URL. Throws {@link ModuleError} when it is not there or exports no filesystem. */
 export async function importModule(module: string): Promise<FilesystemModule> {
-  let loaded: Partial<FilesystemModule>;
-  await prepareTypeScript(module);
   try {
-    loaded = (await import(module)) as Partial<FilesystemModule>;
+    return unwrap(module, (await import(module)) as Partial<FilesystemModule>);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
+    const isTypeScript = code === 'ERR_UNKNOWN_FILE_EXTENSION' && /\.[cm]?ts$/.test(new URL(module).pathname);
+    if (isTypeScript) return unwrap(module, (await importTypeScript(module)) as Partial<FilesystemModule>);
     if (code === 'ERR_MODULE_NOT_FOUND' && message.includes(fileName(module))) {
       throw new ModuleError(
         'ERR_FUSEWIRE_MODULE_MISSING',
@@ -61,6 +61,11 @@ export async function importModule(module: string): Promise<FilesystemModule> {
     }
     throw error;
   }
+}
+
+/** What a module exports, checked. */
+function unwrap(module: string, exported: Partial<FilesystemModule>): FilesystemModule {
+  let loaded = exported;
   // What a CommonJS module exports stands below `default`, once more when it was compiled from an ES module.
   const inner = loaded.default as { default?: unknown } | undefined;
   if (inner !== null && typeof inner === 'object' && inner.default !== undefined) loaded = inner as Partial<FilesystemModule>;
@@ -76,26 +81,22 @@ export async function importModule(module: string): Promise<FilesystemModule> {
 
 /**
  * Node runs TypeScript by itself from 22.18 on. Before, the loader tsx does it, where it is installed beside the module.
- * Throws {@link ModuleError} where neither can.
+ * Throws {@link ModuleError} where it is not.
  */
-async function prepareTypeScript(module: string): Promise<void> {
-  const isTypeScript = /\.[cm]?ts$/.test(new URL(module).pathname);
-  if (!isTypeScript || (process.features as { typescript?: unknown }).typescript) return;
-  // Started with a loader already, as tests and `node --import tsx` are.
-  if (process.execArgv.some((argument) => argument.includes('tsx')) || process.env.VITEST !== undefined) return;
+async function importTypeScript(module: string): Promise<unknown> {
   let loader: string;
   try {
     loader = createRequire(module).resolve('tsx/esm/api');
   } catch (error) {
-    const advice = 'install tsx beside it, compile it to JavaScript, or use Node 22.18 or later';
     throw new ModuleError(
       'ERR_FUSEWIRE_TYPESCRIPT',
-      `Node ${process.versions.node} does not run TypeScript (${fileName(module)}); ${advice}`,
+      `Node ${process.versions.node} does not run TypeScript (${fileName(module)}); install tsx beside it, compile it to JavaScript, or use Node 22.18 or later`,
       error,
     );
   }
   const { register } = (await import(pathToFileURL(loader).href)) as { register: () => void };
   register();
+  return import(module);
 }
 
 /** Imports an author's module and makes its filesystem for one worker. */

@@ -1,4 +1,5 @@
 /** What all operations share: the source, the tree, the locks, the open files, and how an entry is put together. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type AttributesInit,
   type Entry,
@@ -20,6 +21,11 @@ import { type Pressure, Tree } from './tree.ts';
 
 /** Numbers for files on other devices than the root's start here, far from those that filesystems give. */
 const FOREIGN_INODES = 1n << 62n;
+
+/** Nodes of one notification: 8 bytes each, in a message well below any limit of the kernel's. */
+const PRUNED_AT_ONCE = 1024;
+/** The kernel's FORGETs come after other requests. */
+const FORGETS_MS = 10;
 
 export interface OpenFile {
   readonly node: PathNode;
@@ -48,20 +54,32 @@ export class Core {
     this.options = options;
     this.limits = limitsOf(options);
     const { maxNodes, maxIdleNodes } = this.limits;
-    const onPressure = options.onPressure ?? ((pressure: Pressure) => this.#relieve(pressure));
+    const onPressure = options.onPressure ?? ((pressure: Pressure) => void this.#relieve(pressure));
     this.tree = new Tree({ maxNodes, maxIdleNodes, onPressure });
     this.locks = new TreeLocks(this.limits.maxWaiting);
   }
 
-  /** Asks the kernel to let go of an eighth of what it holds, what was looked up longest ago first. */
-  #relieve(pressure: Pressure): void {
-    const { kernel } = this;
-    if (kernel === undefined) return;
-    const held = pressure.oldest(Math.ceil(pressure.limit / 8));
-    // Older kernels know no pruning; dropping the names does the same where nobody uses them.
-    kernel
-      .prune(held.map(({ node }) => node))
-      .catch(() => Promise.allSettled(held.map(({ parent, name }) => kernel.invalidateEntry(parent, name))));
+  #relieving = false;
+
+  /**
+   * Asks the kernel to let go of what was looked up longest ago, down to seven eighths of the limit; again until that is
+   * reached or nothing more goes, because everything is in use.
+   */
+  async #relieve({ limit, oldest }: Pressure): Promise<void> {
+    const { kernel, tree } = this;
+    if (kernel === undefined || this.#relieving) return;
+    this.#relieving = true;
+    const referenced = () => tree.size - tree.idle;
+    for (let before = Number.POSITIVE_INFINITY; referenced() > limit && referenced() < before; ) {
+      before = referenced();
+      const held = oldest(Math.min(PRUNED_AT_ONCE, before - Math.floor((limit * 7) / 8)));
+      // Older kernels know no pruning; dropping the names does the same where nobody uses them.
+      await kernel
+        .prune(held.map(({ node }) => node))
+        .catch(() => Promise.allSettled(held.map(({ parent, name }) => kernel.invalidateEntry(parent, name))));
+      await sleep(FORGETS_MS, undefined, { ref: false });
+    }
+    this.#relieving = false;
   }
 
   // --- doing things under locks ----------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ export interface PathOptions extends Pick<FilesystemSettings, 'entryTtl' | 'attr
   maxNodes?: number;
   /**
    * Called, off the answering of requests, when the kernel references more than {@link maxNodes}, and after each further sixteenth.
-   * Default: the kernel is asked to forget the oldest eighth.
+   * Default: the kernel is asked to forget what was used longest ago.
    */
   onPressure?: (pressure: Pressure) => void;
   /** Nodes kept though the kernel forgot them, so that their numbers stay the same. Default 16,384. */

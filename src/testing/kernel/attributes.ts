@@ -228,7 +228,7 @@ async function killSetId(
   if (mode !== inode.mode) Object.assign(args, { valid: args.valid | FATTR_MODE, mode });
 }
 
-const hasSetId = (mode: number): boolean => (mode & S_ISUID) !== 0 || (mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP);
+export const hasSetId = (mode: number): boolean => (mode & S_ISUID) !== 0 || (mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP);
 
 /**
  * file_remove_privs: before a file's data change, set-id bits go (unless root changes them), and file capabilities are

@@ -5,6 +5,7 @@ import { STATX_ATIME } from './constants.ts';
 import type { Dentry, DentryCache } from './dentries.ts';
 import type { Inode, InodeTable } from './inodes.ts';
 import type { LocalLocks } from './locks.ts';
+import type { RwLock } from './rwlock.ts';
 import type { Pending, Waiting, Wire } from './wire.ts';
 
 /** Options of the mount, and limits. */
@@ -49,6 +50,8 @@ export interface Core {
   readonly dentries: DentryCache;
   readonly locks: LocalLocks;
   readonly missing: Set<Missing>;
+  /** One rename between two directories at a time, so that the tree stands still while they are locked (s_vfs_rename_mutex). */
+  readonly renaming: RwLock;
   /** fc->attr_version: orders replies with attributes against changes. */
   attrVersion: number;
 }

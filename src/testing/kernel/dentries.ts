@@ -62,22 +62,22 @@ export class DentryCache {
       if (await this.#isValid(call, known, flag)) return call.holdDentry(known);
       if (parent.children.get(name) === known) this.invalidate(known);
     }
-    const underWay = parent.lookups.get(name);
-    // Two lookups of one name at a time are one (d_alloc_parallel).
-    if (underWay !== undefined) return call.holdDentry(await underWay);
-    const lookup = this.#ask(call, parent, name, isLocked).finally(() => parent.lookups.delete(name));
-    lookup.catch(() => {});
-    parent.lookups.set(name, lookup);
-    return call.holdDentry(await lookup);
+    // Who holds the directory alone is the only one to look up in it.
+    if (isLocked) return call.holdDentry(await this.#send(call, parent, name));
+    const isAlone = !has(this.#core, 'FUSE_PARALLEL_DIROPS');
+    return parent.inode!.lock.hold(isAlone, async () => {
+      const made = parent.children.get(name);
+      return call.holdDentry(made ?? (await this.#sendOnce(call, parent, name)));
+    });
   }
 
-  async #ask(call: Call, parent: Dentry, name: string, isLocked: boolean): Promise<Dentry> {
-    const directory = parent.inode!;
-    if (isLocked) return this.#send(call, parent, name);
-    return directory.lock.hold(!has(this.#core, 'FUSE_PARALLEL_DIROPS'), async () => {
-      const found = parent.children.get(name);
-      return found ?? this.#send(call, parent, name);
-    });
+  /** Two lookups of one name at a time are one (d_alloc_parallel). */
+  #sendOnce(call: Call, parent: Dentry, name: string): Promise<Dentry> {
+    const underWay = parent.lookups.get(name);
+    if (underWay !== undefined) return underWay;
+    const lookup = this.#send(call, parent, name).finally(() => parent.lookups.delete(name));
+    parent.lookups.set(name, lookup);
+    return lookup;
   }
 
   /** fuse_lookup. */

@@ -40,7 +40,7 @@ import { ERRNO, fail } from './errors.ts';
 import { Fifo } from './fifo.ts';
 import { assertGood, type Inode, isInvalidAttr } from './inodes.ts';
 import type { Reply } from './wire.ts';
-import { flushInode, takeWriteError, writeBack } from './writeback.ts';
+import { flushInode, takeWriteError, touch, writeBack } from './writeback.ts';
 
 const { ENOSYS, EIO, ENXIO } = ERRNO;
 
@@ -161,6 +161,7 @@ async function attach(core: Core, file: OpenFile, flags: number, isNew = false):
     inode.attrVersion = ++core.attrVersion;
     inode.invalidate(STATX_MODSIZE);
     inode.pages.truncate(0);
+    if (has(core, 'FUSE_WRITEBACK_CACHE')) touch(core, inode);
   } else if ((file.openFlags & FOPEN_KEEP_CACHE) === 0 && !file.isSilent) {
     if (file.isDirectory) inode.listing = undefined;
     else {

@@ -8,7 +8,7 @@ import {
   newWriteOut,
   setattrHasCtime,
 } from '../../protocol/index.ts';
-import { STATX_BLOCKS } from './constants.ts';
+import { isRegular, STATX_BLOCKS, STATX_CTIME } from './constants.ts';
 import { type Call, type Core, has, requestBytesMax } from './core.ts';
 import { ERRNO } from './errors.ts';
 import type { OpenFile } from './files.ts';
@@ -73,4 +73,25 @@ export function takeWriteError(inode: Inode): number {
   const { writeError } = inode;
   inode.writeError = 0;
   return writeError;
+}
+
+function now(core: Core): { seconds: number; rest: number } {
+  const ns = core.clock.wallNs();
+  return { seconds: Number(ns / 1_000_000_000n), rest: Number(ns % 1_000_000_000n) };
+}
+
+/** file_update_time, where the kernel owns the times. */
+export function touch(core: Core, inode: Inode): void {
+  const { seconds, rest } = now(core);
+  Object.assign(inode.attr, { mtime: seconds, mtimensec: rest, ctime: seconds, ctimensec: rest });
+  inode.areTimesDirty = true;
+}
+
+/** fuse_update_ctime: something other than the data changed. What the kernel does not own is asked for again. */
+export function touchStatus(core: Core, inode: Inode): void {
+  inode.invalidate(STATX_CTIME);
+  if (!has(core, 'FUSE_WRITEBACK_CACHE') || !isRegular(inode.mode)) return;
+  const { seconds, rest } = now(core);
+  Object.assign(inode.attr, { ctime: seconds, ctimensec: rest });
+  inode.areTimesDirty = true;
 }

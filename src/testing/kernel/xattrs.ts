@@ -1,20 +1,12 @@
 /** Extended attributes. */
 import { decodeGetxattrOut, newGetxattrOut, type OpcodeName } from '../../protocol/index.ts';
-import {
-  isDirectory,
-  isRegular,
-  MAY_READ,
-  MAY_WRITE,
-  S_ISVTX,
-  STATX_CTIME,
-  XATTR_NAME_MAX,
-  XATTR_SIZE_MAX,
-} from './constants.ts';
+import { isDirectory, isRegular, MAY_READ, MAY_WRITE, S_ISVTX, XATTR_NAME_MAX, XATTR_SIZE_MAX } from './constants.ts';
 import { type Call, type Core, isPrivileged, type Missing } from './core.ts';
 import { ERRNO, errnoFrom, fail } from './errors.ts';
 import { assertGood, type Inode } from './inodes.ts';
 import { ownsInode, permit } from './permissions.ts';
 import type { Outgoing, Reply } from './wire.ts';
+import { touchStatus } from './writeback.ts';
 
 const { ENOSYS, EOPNOTSUPP, EPERM, ERANGE, E2BIG, EIO } = ERRNO;
 const ENODATA = ERRNO.ENODATA ?? 61;
@@ -115,7 +107,7 @@ export async function setxattr(
     const args = { size: value.length, flags };
     await send(core, { op: 'SETXATTR', nodeid: inode.nodeid, args, names: [name], data: value, caller: call });
     inode.hasNoSecurity = false;
-    inode.invalidate(STATX_CTIME);
+    touchStatus(core, inode);
   });
 }
 
@@ -127,7 +119,7 @@ export async function removexattr(core: Core, call: Call, inode: Inode, name: st
 
 async function removeLocked(core: Core, call: Call, inode: Inode, name: string): Promise<void> {
   await send(core, { op: 'REMOVEXATTR', nodeid: inode.nodeid, names: [name], caller: call });
-  inode.invalidate(STATX_CTIME);
+  touchStatus(core, inode);
 }
 
 /** cap_inode_need_killpriv: asks for file capabilities and takes them away. Answers whether there were any. */
