@@ -2,8 +2,8 @@
  * The contract of a module that the worker pool loads: its default export is a filesystem, or a function that makes one
  * for each worker; an optional named export `shared` runs once, on the main thread, before any worker.
  */
-import { createRequire } from 'node:module';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
+import { typeScriptLoader } from '../session/index.ts';
 import type { Filesystem } from './filesystem.ts';
 
 /** What a worker's filesystem is made from. */
@@ -46,12 +46,11 @@ export class ModuleError extends Error {
 
 /** Imports an author's module; `module` is a file URL. Throws {@link ModuleError} when it is not there or exports no filesystem. */
 export async function importModule(module: string): Promise<FilesystemModule> {
+  const hasLoader = await prepareTypeScript(module);
   try {
     return unwrap(module, (await import(module)) as Partial<FilesystemModule>);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    const isTypeScript = code === 'ERR_UNKNOWN_FILE_EXTENSION' && /\.[cm]?ts$/.test(new URL(module).pathname);
-    if (isTypeScript) return unwrap(module, (await importTypeScript(module)) as Partial<FilesystemModule>);
     if (code === 'ERR_MODULE_NOT_FOUND' && message.includes(fileName(module))) {
       throw new ModuleError(
         'ERR_FUSEWIRE_MODULE_MISSING',
@@ -59,8 +58,34 @@ export async function importModule(module: string): Promise<FilesystemModule> {
         error,
       );
     }
+    if (code === 'ERR_UNKNOWN_FILE_EXTENSION' && !hasLoader) {
+      const advice = 'install tsx beside it, compile it to JavaScript, or use Node 22.18 or later';
+      throw new ModuleError(
+        'ERR_FUSEWIRE_TYPESCRIPT',
+        `Node ${process.versions.node} does not run TypeScript (${fileName(module)}); ${advice}`,
+        error,
+      );
+    }
     throw error;
   }
+}
+
+/**
+ * Node runs TypeScript by itself from 22.18 on. Before, the loader tsx does it, where it is installed beside the module. It has to
+ * be there before the first import: Node remembers one that failed.
+ */
+async function prepareTypeScript(module: string): Promise<boolean> {
+  const isTypeScript = /\.[cm]?ts$/.test(new URL(module).pathname);
+  if (!isTypeScript || (process.features as { typescript?: unknown }).typescript) return false;
+  let loader: string;
+  try {
+    loader = typeScriptLoader(module);
+  } catch {
+    return false;
+  }
+  const { register } = (await import(loader)) as { register: () => void };
+  register();
+  return true;
 }
 
 /** What a module exports, checked. */
@@ -77,26 +102,6 @@ function unwrap(module: string, exported: Partial<FilesystemModule>): Filesystem
     );
   }
   return loaded as FilesystemModule;
-}
-
-/**
- * Node runs TypeScript by itself from 22.18 on. Before, the loader tsx does it, where it is installed beside the module.
- * Throws {@link ModuleError} where it is not.
- */
-async function importTypeScript(module: string): Promise<unknown> {
-  let loader: string;
-  try {
-    loader = createRequire(module).resolve('tsx/esm/api');
-  } catch (error) {
-    throw new ModuleError(
-      'ERR_FUSEWIRE_TYPESCRIPT',
-      `Node ${process.versions.node} does not run TypeScript (${fileName(module)}); install tsx beside it, compile it to JavaScript, or use Node 22.18 or later`,
-      error,
-    );
-  }
-  const { register } = (await import(pathToFileURL(loader).href)) as { register: () => void };
-  register();
-  return import(module);
 }
 
 /** Imports an author's module and makes its filesystem for one worker. */

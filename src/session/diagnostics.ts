@@ -19,6 +19,8 @@ export interface Fault {
     | 'slow-request'
     /** A request was still unanswered when the session ended; it was answered for the filesystem. */
     | 'unanswered'
+    /** The thread that writes notifications died; what it held was told as EIO. */
+    | 'notify-failed'
     /** An answer that the protocol cannot carry; the caller got EIO. */
     | 'invalid-answer';
   /** The operation, as `READ`. */

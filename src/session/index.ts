@@ -32,4 +32,4 @@ export {
   type SessionEnd,
   type SessionOptions,
 } from './session.ts';
-export { entryOf } from './worker-entry.ts';
+export { entryOf, typeScriptLoader } from './worker-entry.ts';

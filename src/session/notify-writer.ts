@@ -1,7 +1,8 @@
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
+import { reportFault } from './diagnostics.ts';
 import { ERRNO } from './errors.ts';
 import type { NotifyWriter } from './notify.ts';
-import { entryOf, workerOptions } from './worker-entry.ts';
+import { entryOf, startWorker } from './worker-entry.ts';
 
 /**
  * The thread that writes notifications to a device descriptor. It starts with the first one, and does not keep the process
@@ -32,30 +33,39 @@ export class NotifyThread {
   async end(): Promise<void> {
     this.#ended = true;
     await this.#worker?.terminate();
-    this.#settleAll();
+    this.#settleAll(-ERRNO.ENODEV);
   }
 
   #started(): Worker {
     if (this.#worker !== undefined) return this.#worker;
     const entry = entryOf(import.meta.url, './notify-thread');
-    const worker = new Worker(entry, {
-      workerData: { fd: this.#fd },
-      name: 'fusewire notify',
-      ...workerOptions(entry),
-    });
+    const worker = startWorker(entry, { workerData: { fd: this.#fd }, name: 'fusewire notify' });
     worker.on('message', ({ ticket, result }: { ticket: number; result: number }) => {
       this.#waiting.get(ticket)?.(result);
       this.#waiting.delete(ticket);
     });
-    worker.on('error', () => this.#settleAll());
-    worker.on('exit', () => this.#settleAll());
+    worker.on('error', (error) => {
+      reportFault({
+        kind: 'notify-failed',
+        operation: '',
+        nodeid: 0,
+        pid: 0,
+        message: 'the thread of notifications died',
+        error,
+      });
+    });
+    // What it had not written is told as an error; the next notification starts a new thread.
+    worker.on('exit', () => {
+      if (this.#worker === worker) this.#worker = undefined;
+      this.#settleAll(this.#ended ? -ERRNO.ENODEV : -ERRNO.EIO);
+    });
     worker.unref();
     this.#worker = worker;
     return worker;
   }
 
-  #settleAll(): void {
-    for (const settle of this.#waiting.values()) settle(-ERRNO.ENODEV);
+  #settleAll(result: number): void {
+    for (const settle of this.#waiting.values()) settle(result);
     this.#waiting.clear();
   }
 }

@@ -3,13 +3,13 @@
  * module. The main thread stays free; it starts them, carries interrupts between them, replaces one that dies, and ends them.
  */
 
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { Addon } from '../native/index.ts';
 import type { ChannelLimits, ChannelMode, CloseReason } from '../transport/index.ts';
 import type { Capabilities, Negotiated } from './negotiate.ts';
 import type { NotifyWriter } from './notify.ts';
 import type { SessionCounters } from './session.ts';
-import { workerOptions } from './worker-entry.ts';
+import { startWorker } from './worker-entry.ts';
 
 /** What a worker is started with. Plain data. */
 export interface WorkerStart {
@@ -175,10 +175,9 @@ export class WorkerPool {
 
   #start(index: number): Member {
     const { entry, module, options, shared, workers, mode, limits } = this.#options;
-    const worker = new Worker(entry, {
+    const worker = startWorker(entry, {
       workerData: { module, options, shared, index, workers, mode, limits } satisfies WorkerStart,
       name: `fusewire ${index}`,
-      ...workerOptions(entry),
     });
     const member: Member = {
       worker,

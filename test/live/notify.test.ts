@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import type { Filesystem } from '../../src/filesystem/index.ts';
 import { FIXTURES, mountHere, NO_MOUNTS, run, runWell, skipLoudly, useLiveMounts } from './harness.ts';
 
 const skip = skipLoudly('notifications', NO_MOUNTS);
@@ -79,5 +80,21 @@ describe.skipIf(skip).each([
     await mount.unmount();
     await late;
     await mount.kernel.changed(2);
+  });
+});
+
+describe.skipIf(skip)('with an object on this thread', () => {
+  useLiveMounts();
+
+  test('changed contents are read anew', async () => {
+    const words = new Int32Array(new SharedArrayBuffer(16));
+    const { default: changing } = (await import(module.href)) as { default: (context: object) => Filesystem };
+    const { mount, path } = await mountHere(changing({ options: { state: words.buffer } }), {});
+    const cat = () => runWell(['cat', join(path, 'file')], { timeoutMs: 5000 });
+    expect(await cat()).toBe('version 0\n');
+    Atomics.store(words, 0, 1);
+    expect(await cat()).toBe('version 0\n');
+    await mount.kernel.changed(2);
+    expect(await cat()).toBe('version 1\n');
   });
 });
