@@ -132,6 +132,7 @@ export class MemoryFilesystem implements Filesystem {
   readonly #waiters = new Waiters();
   /** One element: the last node number given out. None is ever used twice. */
   readonly #lastNode: Float64Array;
+  readonly #handles = new Set<number>();
   #lastHandle = 0;
   #writeback = false;
 
@@ -303,8 +304,7 @@ export class MemoryFilesystem implements Filesystem {
     const inode = this.#inode(node);
     inode.locks?.released(request.handle);
     if (inode.locks?.idle) inode.locks = undefined;
-    inode.opens--;
-    this.#freeUnused(inode);
+    this.#closed(inode, request.handle);
   }
 
   flush(node: NodeId, request: FlushRequest): void {
@@ -417,10 +417,8 @@ export class MemoryFilesystem implements Filesystem {
     });
   }
 
-  releasedir(node: NodeId, _request: ReleaseRequest): void {
-    const inode = this.#inode(node);
-    inode.opens--;
-    this.#freeUnused(inode);
+  releasedir(node: NodeId, request: ReleaseRequest): void {
+    this.#closed(this.#inode(node), request.handle);
   }
 
   // --- extended attributes ---------------------------------------------------------------------------------------------
@@ -443,6 +441,18 @@ export class MemoryFilesystem implements Filesystem {
     const inode = this.#inode(node);
     removeXattr(inode, name);
     inode.changed();
+  }
+
+  // --- what tests ask --------------------------------------------------------------------------------------------------
+
+  /** How often the kernel was told of each node and has not forgotten it: the simulated kernel compares it with its own books. */
+  *lookupCounts(): Generator<readonly [node: number, count: number]> {
+    for (const { ino, lookups } of this.#inodes.values()) yield [ino, lookups];
+  }
+
+  /** Handles of all openings that were not released. */
+  openHandles(): Iterable<number> {
+    return this.#handles.values();
   }
 
   // --- what the handlers share -----------------------------------------------------------------------------------------
@@ -472,7 +482,14 @@ export class MemoryFilesystem implements Filesystem {
   /** What the kernel has cached stays: nobody else changes it. */
   #opened(inode: Inode): OpenReply {
     inode.opens++;
-    return { handle: ++this.#lastHandle, keepCache: true };
+    this.#handles.add(++this.#lastHandle);
+    return { handle: this.#lastHandle, keepCache: true };
+  }
+
+  #closed(inode: Inode, handle: number): void {
+    if (!this.#handles.delete(handle)) fail('EBADF');
+    inode.opens--;
+    this.#freeUnused(inode);
   }
 
   #makeInode(mode: number, uid: number, gid: number, rdev = 0): Inode {

@@ -762,6 +762,21 @@ describe('wrong use is answered well', () => {
     expect(why()).toEqual(['handler-error: a handler failed without an errno (no); the caller got EIO']);
   });
 
+  test('replying twice', async () => {
+    const kernel = await started({ getattr: () => directory });
+    const { session } = kernel;
+    // Only code beside the handlers can: they answer by returning.
+    const take = session.answerError.bind(session);
+    const { answer } = session;
+    session.answer = (exchange, buffer, bytes) => {
+      answer.call(session, exchange, buffer, bytes);
+      take(exchange, EIO);
+    };
+    const unique = kernel.request('GETATTR', body(0, 0, 0n));
+    expect(kernel.replies.filter((reply) => reply.unique === unique)).toMatchObject([{ errno: 0 }]);
+    expect(why()).toEqual(['double-answer: a request was answered twice; the second answer was ignored']);
+  });
+
   test('never answering', async () => {
     const kernel = await started({ read: () => new Promise<never>(() => {}) }, { slowMs: 40 });
     kernel.request('READ', readBody(0, 10));
