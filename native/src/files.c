@@ -242,32 +242,6 @@ static napi_value set_times_at(napi_env env, napi_callback_info info) {
 
 /* --- locks of the process -------------------------------------------------------------------------------------------- */
 
-/* Unlike the locks of locks.c these belong to the process, and F_SETLKW blocks the thread. */
-static napi_value record_lock(napi_env env, napi_callback_info info) {
-  struct call call;
-  int fd, command, type;
-  int64_t start, length;
-  if (!begin_call(&call, env, info) || !take_int(&call, 0, &fd) || !take_int(&call, 1, &command) || !take_int(&call, 2, &type) ||
-      !take_int64(&call, 3, &start) || !take_int64(&call, 4, &length)) {
-    return NULL;
-  }
-  if (command != F_GETLK && command != F_SETLK && command != F_SETLKW) {
-    fail_argument(&call, 1, "F_GETLK, F_SETLK or F_SETLKW");
-    return NULL;
-  }
-  struct flock lock = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = (off_t)start, .l_len = (off_t)length};
-  int64_t status = STATUS_RETRIED(fcntl(fd, command, &lock));
-  if (status >= 0 && command == F_GETLK) {
-    struct {
-      uint32_t type;
-      int32_t pid;
-      uint64_t start, length;
-    } found = {(uint32_t)lock.l_type, (int32_t)lock.l_pid, (uint64_t)lock.l_start, (uint64_t)lock.l_len};
-    memcpy(call.self->buffers[0].data, &found, sizeof found);
-  }
-  return number_result(env, status);
-}
-
 /* --- directories ---------------------------------------------------------------------------------------------------- */
 
 static napi_value make_directory_at(napi_env env, napi_callback_info info) {
@@ -432,6 +406,5 @@ const struct function_row file_functions[] = {
   {"getxattr", get_attribute},
   {"listxattr", list_attributes},
   {"removexattr", remove_attribute},
-  {"recordLock", record_lock},
   {NULL, NULL},
 };

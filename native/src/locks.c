@@ -322,7 +322,8 @@ static napi_value flock_fd(napi_env env, napi_callback_info info) {
   return number_result(env, STATUS_RETRIED(flock(fd, operation)));
 }
 
-static napi_value ofd_lock(napi_env env, napi_callback_info info) {
+/* One fcntl(2) with a struct flock. `get` is the command that answers with a lock; `commands` names those that are allowed. */
+static napi_value fcntl_lock(napi_env env, napi_callback_info info, const int allowed[3], int get, const char *commands) {
   struct call call;
   int fd, command, type;
   int64_t start, length;
@@ -330,13 +331,13 @@ static napi_value ofd_lock(napi_env env, napi_callback_info info) {
       !take_int64(&call, 3, &start) || !take_int64(&call, 4, &length)) {
     return NULL;
   }
-  if (command != F_OFD_GETLK && command != F_OFD_SETLK) {
-    fail_argument(&call, 1, "F_OFD_GETLK (36) or F_OFD_SETLK (37)");
+  if (command != allowed[0] && command != allowed[1] && command != allowed[2]) {
+    fail_argument(&call, 1, commands);
     return NULL;
   }
   struct flock lock = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = (off_t)start, .l_len = (off_t)length};
   int64_t status = STATUS_RETRIED(fcntl(fd, command, &lock));
-  if (status >= 0 && command == F_OFD_GETLK) {
+  if (status >= 0 && command == get) {
     struct {
       uint32_t type;
       int32_t pid;
@@ -347,9 +348,21 @@ static napi_value ofd_lock(napi_env env, napi_callback_info info) {
   return number_result(env, status);
 }
 
+static napi_value ofd_lock(napi_env env, napi_callback_info info) {
+  static const int allowed[3] = {F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLK};
+  return fcntl_lock(env, info, allowed, F_OFD_GETLK, "F_OFD_GETLK (36) or F_OFD_SETLK (37)");
+}
+
+/* Unlike the others these locks belong to the process, and F_SETLKW blocks the thread. */
+static napi_value record_lock(napi_env env, napi_callback_info info) {
+  static const int allowed[3] = {F_GETLK, F_SETLK, F_SETLKW};
+  return fcntl_lock(env, info, allowed, F_GETLK, "F_GETLK, F_SETLK or F_SETLKW");
+}
+
 const struct function_row lock_functions[] = {
   {"flock", flock_fd},
   {"ofdLock", ofd_lock},
+  {"recordLock", record_lock},
   {"lockWait", lock_wait},
   {"lockCancel", lock_cancel},
   {NULL, NULL},

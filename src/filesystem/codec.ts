@@ -29,6 +29,7 @@ import { CloseCall } from './calls.ts';
 import type { AttributesReply, CreateReply, Entry, Filesystem, NegativeEntry, OpenReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
 import { presetOf } from './presets.ts';
+import { sendStruct } from './settle.ts';
 import { fillAttr, InvalidAnswer, openFlags, ttlNanoseconds, ttlSeconds } from './wire.ts';
 
 /** Longest name of a component, bytes, as in <limits.h>; the kernel lets longer ones through. */
@@ -181,9 +182,7 @@ export class Codec {
     out.attr_valid = ttlSeconds(ttl);
     out.attr_valid_nsec = ttlNanoseconds(ttl);
     fillAttr(out.attr, reply.attributes, exchange.nodeid);
-    const buffer = exchange.acquire(ATTR_OUT_SIZE);
-    encodeAttrOut(buffer.words, REPLY_WORD, out);
-    exchange.send(buffer, ATTR_OUT_SIZE);
+    sendStruct(exchange, ATTR_OUT_SIZE, encodeAttrOut, out);
   };
 
   get attributeTtl(): number {

@@ -42,13 +42,13 @@ import {
   WRITE_IN_SIZE,
   WRITE_OUT_SIZE,
 } from '../protocol/index.ts';
-import { BODY_WORD, ERRNO, type Exchange, FuseError, IN_HEADER_BYTES, OUT_HEADER_BYTES, REPLY_WORD } from '../session/index.ts';
+import { BODY_WORD, ERRNO, type Exchange, FuseError, IN_HEADER_BYTES, OUT_HEADER_BYTES } from '../session/index.ts';
 import type { MessageBuffer } from '../transport/index.ts';
 import { CallPool, CloseCall, CreateCall, LockCall, RangeCall, ReadCall, WriteCall } from './calls.ts';
 import type { Codec } from './codec.ts';
 import type { FileLock, FileRange, Filesystem, ReadReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
-import { type OperationMap, sendNothing, settle } from './settle.ts';
+import { type OperationMap, sendNothing, sendStruct, settle } from './settle.ts';
 import { InvalidAnswer } from './wire.ts';
 
 export function fileOperations(fs: Filesystem, codec: Codec): OperationMap {
@@ -216,9 +216,7 @@ function writing(fs: Filesystem): OperationMap {
     // The kernel takes more than it asked for as an error of its own making, and answers EIO.
     if (!Number.isInteger(taken) || taken < 0 || taken > size) throw new InvalidAnswer(`write took ${taken} bytes of ${size}`);
     writeOut.size = taken;
-    const buffer = exchange.acquire(WRITE_OUT_SIZE);
-    encodeWriteOut(buffer.words, REPLY_WORD, writeOut);
-    exchange.send(buffer, WRITE_OUT_SIZE);
+    sendStruct(exchange, WRITE_OUT_SIZE, encodeWriteOut, writeOut);
   };
   const payloadAt = IN_HEADER_BYTES + WRITE_IN_SIZE;
   return {
@@ -276,9 +274,7 @@ function locking(fs: Filesystem): OperationMap {
     lk.end = lock?.end ?? 0;
     lk.type = lock === undefined ? F_UNLCK : LOCK_TYPES.indexOf(lock.type);
     lk.pid = lock?.pid ?? 0;
-    const buffer = exchange.acquire(LK_OUT_SIZE);
-    encodeLkOut(buffer.words, REPLY_WORD, lkOut);
-    exchange.send(buffer, LK_OUT_SIZE);
+    sendStruct(exchange, LK_OUT_SIZE, encodeLkOut, lkOut);
   };
   return {
     GETLK: fs.getlk && ((exchange) => settle(exchange, fs.getlk!(exchange.nodeid as NodeId, take(exchange, false)), sendLock)),
@@ -334,9 +330,7 @@ function ranges(fs: Filesystem): OperationMap {
         if (call.offset > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EOVERFLOW);
         settle(exchange, fs.lseek!(exchange.nodeid as NodeId, call), (ready, offset) => {
           lseekOut.offset = offset;
-          const buffer = ready.acquire(LSEEK_OUT_SIZE);
-          encodeLseekOut(buffer.words, REPLY_WORD, lseekOut);
-          ready.send(buffer, LSEEK_OUT_SIZE);
+          sendStruct(ready, LSEEK_OUT_SIZE, encodeLseekOut, lseekOut);
         });
       }),
     COPY_FILE_RANGE:
@@ -344,9 +338,7 @@ function ranges(fs: Filesystem): OperationMap {
       ((exchange) => {
         settle(exchange, fs.copyFileRange!(exchange.nodeid as NodeId, takeCopy(exchange, COPY_BYTES_32)), (ready, copied) => {
           writeOut.size = copied;
-          const buffer = ready.acquire(WRITE_OUT_SIZE);
-          encodeWriteOut(buffer.words, REPLY_WORD, writeOut);
-          ready.send(buffer, WRITE_OUT_SIZE);
+          sendStruct(ready, WRITE_OUT_SIZE, encodeWriteOut, writeOut);
         });
       }),
     COPY_FILE_RANGE_64:
@@ -355,9 +347,7 @@ function ranges(fs: Filesystem): OperationMap {
         const call = takeCopy(exchange, Number.MAX_SAFE_INTEGER);
         settle(exchange, fs.copyFileRange!(exchange.nodeid as NodeId, call), (ready, copied) => {
           copyOut.bytes_copied = copied;
-          const buffer = ready.acquire(COPY_FILE_RANGE_OUT_SIZE);
-          encodeCopyFileRangeOut(buffer.words, REPLY_WORD, copyOut);
-          ready.send(buffer, COPY_FILE_RANGE_OUT_SIZE);
+          sendStruct(ready, COPY_FILE_RANGE_OUT_SIZE, encodeCopyFileRangeOut, copyOut);
         });
       }),
   };

@@ -42,7 +42,7 @@ import { Call, CallPool, IoctlCall, PlainCall, PollCall } from './calls.ts';
 import type { Codec } from './codec.ts';
 import type { Filesystem, IoctlReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
-import { type OperationMap, sendNothing, settle } from './settle.ts';
+import { type OperationMap, sendNothing, sendStruct, settle } from './settle.ts';
 import { fillStatfs } from './wire.ts';
 
 export function miscellaneousOperations(fs: Filesystem, codec: Codec): OperationMap {
@@ -58,9 +58,7 @@ function whole(fs: Filesystem): OperationMap {
   const statfsOut = newStatfsOut();
   const sendStatfs = (exchange: Exchange, reply: StatfsInit): void => {
     fillStatfs(statfsOut.st, reply);
-    const buffer = exchange.acquire(STATFS_OUT_SIZE);
-    encodeStatfsOut(buffer.words, REPLY_WORD, statfsOut);
-    exchange.send(buffer, STATFS_OUT_SIZE);
+    sendStruct(exchange, STATFS_OUT_SIZE, encodeStatfsOut, statfsOut);
   };
   return {
     STATFS: (exchange) => {
@@ -89,9 +87,7 @@ function whole(fs: Filesystem): OperationMap {
         call.blocksize = bmapIn.blocksize;
         settle(exchange, fs.bmap!(exchange.nodeid as NodeId, call), (ready, block) => {
           bmapOut.block = block;
-          const buffer = ready.acquire(BMAP_OUT_SIZE);
-          encodeBmapOut(buffer.words, REPLY_WORD, bmapOut);
-          ready.send(buffer, BMAP_OUT_SIZE);
+          sendStruct(ready, BMAP_OUT_SIZE, encodeBmapOut, bmapOut);
         });
       }),
   };
@@ -108,9 +104,7 @@ function xattrs(fs: Filesystem, codec: Codec): OperationMap {
     const length = typeof value === 'number' ? value : value.byteLength;
     if (size === 0) {
       getxattrOut.size = length;
-      const buffer = exchange.acquire(GETXATTR_OUT_SIZE);
-      encodeGetxattrOut(buffer.words, REPLY_WORD, getxattrOut);
-      exchange.send(buffer, GETXATTR_OUT_SIZE);
+      sendStruct(exchange, GETXATTR_OUT_SIZE, encodeGetxattrOut, getxattrOut);
       return;
     }
     if (length > size) throw FuseError.of(ERRNO.ERANGE);
@@ -219,9 +213,7 @@ function devices(fs: Filesystem): OperationMap {
         call.notify = (pollIn.flags & FUSE_POLL_SCHEDULE_NOTIFY) !== 0;
         settle(exchange, fs.poll!(exchange.nodeid as NodeId, call), (ready, revents) => {
           pollOut.revents = revents;
-          const buffer = ready.acquire(POLL_OUT_SIZE);
-          encodePollOut(buffer.words, REPLY_WORD, pollOut);
-          ready.send(buffer, POLL_OUT_SIZE);
+          sendStruct(ready, POLL_OUT_SIZE, encodePollOut, pollOut);
         });
       }),
   };

@@ -48,7 +48,7 @@ import {
   RENAME2_IN_SIZE,
   STATX_OUT_SIZE,
 } from '../protocol/index.ts';
-import { BODY_WORD, ERRNO, type Exchange, FuseError, IN_HEADER_BYTES, REPLY_WORD } from '../session/index.ts';
+import { BODY_WORD, ERRNO, type Exchange, FuseError, IN_HEADER_BYTES } from '../session/index.ts';
 import {
   type Call,
   Call as CallClass,
@@ -63,7 +63,7 @@ import {
 import type { Codec } from './codec.ts';
 import type { AttributesReply, Filesystem } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
-import { type OperationMap, sendNothing, settle } from './settle.ts';
+import { type OperationMap, sendNothing, sendStruct, settle } from './settle.ts';
 import { fillStatx, ttlNanoseconds, ttlSeconds } from './wire.ts';
 
 /** Calls that carry nothing but who asks. */
@@ -139,9 +139,7 @@ function attributes(fs: Filesystem, codec: Codec): OperationMap {
     statxOut.attr_valid = ttlSeconds(ttl);
     statxOut.attr_valid_nsec = ttlNanoseconds(ttl);
     fillStatx(statxOut.stat, reply.attributes, exchange.nodeid);
-    const buffer = exchange.acquire(STATX_OUT_SIZE);
-    encodeStatxOut(buffer.words, REPLY_WORD, statxOut);
-    exchange.send(buffer, STATX_OUT_SIZE);
+    sendStruct(exchange, STATX_OUT_SIZE, encodeStatxOut, statxOut);
   };
   return {
     GETATTR:

@@ -1,5 +1,5 @@
 import type { OpcodeName } from '../protocol/index.ts';
-import type { Exchange, Operation } from '../session/index.ts';
+import { type Exchange, type Operation, REPLY_WORD } from '../session/index.ts';
 
 /** By opcode name; `undefined` is answered ENOSYS, or belongs to the session. */
 export type OperationMap = { [Name in OpcodeName]?: Operation | undefined };
@@ -23,4 +23,16 @@ export function settle<T>(
 /** The encoder of answers that carry nothing. */
 export function sendNothing(exchange: Exchange): void {
   exchange.sendEmpty();
+}
+
+/** Answers with one struct of the protocol. */
+export function sendStruct<T>(
+  exchange: Exchange,
+  bytes: number,
+  encode: (words: Uint32Array, at: number, value: T) => void,
+  value: T,
+): void {
+  const buffer = exchange.acquire(bytes);
+  encode(buffer.words, REPLY_WORD, value);
+  exchange.send(buffer, bytes);
 }
