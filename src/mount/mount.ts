@@ -27,6 +27,7 @@ import {
 } from '../session/index.ts';
 import { type ChannelLimits, type ChannelMode, type CloseReason, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
 import { type Attachment, attach } from './attach.ts';
+import { addEnding, type Ending, removeEnding } from './endings.ts';
 import { MountError } from './errors.ts';
 import { parseMountOptions } from './options.ts';
 
@@ -113,8 +114,6 @@ interface Server {
 export const DEFAULT_WORKERS = 1;
 export const WORKERS_MAX = 64;
 
-const ENDING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-
 /**
  * Mounts a filesystem. Resolves when it can be used; rejects with an error whose `code` is stable (MountError,
  * NegotiationError, WorkerFailure, ModuleError), and then nothing is left mounted.
@@ -148,7 +147,7 @@ export async function mount(
   }
 }
 
-class ActiveMount implements Mount {
+class ActiveMount implements Mount, Ending {
   readonly mountpoint: string;
   readonly negotiated: Negotiated;
   readonly workers: number;
@@ -160,14 +159,6 @@ class ActiveMount implements Mount {
   readonly #attachment: Attachment;
   readonly #server: Server;
   readonly #settings: MountSettings;
-  readonly #onExit = (): void => this.unmountSync();
-  readonly #onSignal = (signal: NodeJS.Signals): void => {
-    this.unmount()
-      .catch(() => this.unmountSync())
-      .then(() => {
-        if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
-      });
-  };
   #unmounting: Promise<void> | undefined;
 
   constructor(attachment: Attachment, server: Server, negotiated: Negotiated, notifier: NotifyThread, settings: MountSettings) {
@@ -181,8 +172,7 @@ class ActiveMount implements Mount {
     this.negotiated = negotiated;
     this.workers = server.workers;
     this.mode = server.mode;
-    process.on('exit', this.#onExit);
-    if (settings.signals ?? true) for (const signal of ENDING_SIGNALS) process.on(signal, this.#onSignal);
+    addEnding(this);
     this.closed = this.#run();
     this.closed.catch(() => {});
   }
@@ -193,8 +183,7 @@ class ActiveMount implements Mount {
       return { reason: this.#unmounting === undefined ? reason : 'unmounted' };
     } finally {
       await this.#unmounting;
-      process.off('exit', this.#onExit);
-      for (const signal of ENDING_SIGNALS) process.off(signal, this.#onSignal);
+      removeEnding(this);
       this.#attachment.unmountSync();
       await this.#server.stop(0);
       await this.#notifier.end();
@@ -214,6 +203,10 @@ class ActiveMount implements Mount {
 
   unmountSync(): void {
     this.#attachment.unmountSync();
+  }
+
+  get endsOnSignals(): boolean {
+    return this.#settings.signals ?? true;
   }
 
   abort(): boolean {
