@@ -38,24 +38,27 @@ export class Changes {
   }
 
   async mkdir(path: string, mode: number): Promise<void> {
-    const { filesystem } = this.#walker;
+    const walker = this.#walker;
+    const { filesystem } = walker;
     await this.#make(
       path,
       async (parent, name, hold) => {
         if (filesystem.mkdir === undefined) throw FuseError.of(ERRNO.ENOSYS);
-        const request = this.#walker.ask('MKDIR', this.#mode(mode & 0o1777));
-        this.#walker.counted(hold, await filesystem.mkdir(parent, name, request));
+        const request = walker.ask('MKDIR', this.#mode(mode & 0o1777));
+        walker.counted(hold, await filesystem.mkdir(parent, walker.encoded(name), request));
       },
       true,
     );
   }
 
   async symlink(target: string, path: string): Promise<void> {
-    const { filesystem } = this.#walker;
+    const walker = this.#walker;
+    const { filesystem } = walker;
     if (target === '') throw FuseError.of(ERRNO.ENOENT);
     await this.#make(path, async (parent, name, hold) => {
       if (filesystem.symlink === undefined) throw FuseError.of(ERRNO.ENOSYS);
-      this.#walker.counted(hold, await filesystem.symlink(parent, name, target, this.#walker.ask('SYMLINK', {})));
+      const request = walker.ask('SYMLINK', {});
+      walker.counted(hold, await filesystem.symlink(parent, walker.encoded(name), walker.encoded(target), request));
     });
   }
 
@@ -67,7 +70,7 @@ export class Changes {
       await this.#make(path, async (newParent, newName, hold) => {
         if (isDirectory(source)) throw FuseError.of(ERRNO.EPERM);
         if (filesystem.link === undefined) throw FuseError.of(ERRNO.EPERM);
-        const entry = await filesystem.link(source.node, walker.ask('LINK', { newParent, newName }));
+        const entry = await filesystem.link(source.node, walker.ask('LINK', { newParent, newName: walker.encoded(newName) }));
         walker.counted(hold, entry);
       });
     });
@@ -80,12 +83,12 @@ export class Changes {
     const wanted = this.#mode(mode & 0o7777);
     if (filesystem.create !== undefined) {
       const request = walker.ask('CREATE', { flags, killSuidGid: false, ...wanted, mode: S_IFREG | wanted.mode });
-      const { entry, open } = await filesystem.create(parent, name, request);
+      const { entry, open } = await filesystem.create(parent, walker.encoded(name), request);
       return { found: walker.counted(hold, entry), handle: open.handle ?? 0 };
     }
     if (filesystem.mknod === undefined) throw FuseError.of(ERRNO.ENOSYS);
     const request = walker.ask('MKNOD', { ...wanted, mode: S_IFREG | wanted.mode, rdev: 0 });
-    const entry: Entry = await filesystem.mknod(parent, name, request);
+    const entry: Entry = await filesystem.mknod(parent, walker.encoded(name), request);
     const found = walker.counted(hold, entry);
     return { found, handle: await this.open(found.node, flags) };
   }
@@ -113,7 +116,7 @@ export class Changes {
         if (kind === 'rmdir' && !isDirectory(found)) throw FuseError.of(ERRNO.ENOTDIR);
         const method = filesystem[kind];
         if (method === undefined) throw FuseError.of(ERRNO.ENOSYS);
-        await method.call(filesystem, parent, place.name, walker.ask(kind.toUpperCase(), {}));
+        await method.call(filesystem, parent, walker.encoded(place.name), walker.ask(kind.toUpperCase(), {}));
       });
     });
   }
@@ -150,7 +153,7 @@ export class Changes {
       if (!isDirectory(moving) && isDirectory(there)) throw FuseError.of(ERRNO.EISDIR);
     }
     if (filesystem.rename === undefined) throw FuseError.of(ERRNO.ENOSYS);
-    const request = walker.ask('RENAME', { newParent, newName: target.name, flags: 0 });
-    await filesystem.rename(parent, source.name, request);
+    const request = walker.ask('RENAME', { newParent, newName: walker.encoded(target.name), flags: 0 });
+    await filesystem.rename(parent, walker.encoded(source.name), request);
   }
 }

@@ -24,11 +24,16 @@ export interface NamedType {
 
 /** Takes entries up to the bytes of a reply; entries with a node count as looked up, and are forgotten at once. */
 class Page implements DirectoryReply {
+  readonly #walker: Walker;
   readonly entries: NamedType[] = [];
   readonly granted: NodeId[] = [];
   last: DirectoryEntry['offset'] = 0;
   count = 0;
   #left = REPLY_BYTES;
+
+  constructor(walker: Walker) {
+    this.#walker = walker;
+  }
 
   /** The method answered all entries at once. */
   isWhole = false;
@@ -38,7 +43,7 @@ class Page implements DirectoryReply {
     for await (const given of listed) {
       const { name, mode = 0, entry } = typeof given === 'string' ? { name: given } : (given as ListedEntry);
       if (entry !== undefined && entry.node !== 0 && name !== '.' && name !== '..') this.granted.push(entry.node as NodeId);
-      if (name !== '.' && name !== '..') this.entries.push({ name, type: (mode || (entry?.attributes.mode ?? 0)) & S_IFMT });
+      if (name !== '.' && name !== '..') this.#put(name, mode || (entry?.attributes.mode ?? 0));
     }
   }
 
@@ -59,8 +64,12 @@ class Page implements DirectoryReply {
     this.count++;
     if (name === '.' || name === '..') return true;
     if (found !== undefined && found.node !== 0) this.granted.push(found.node as NodeId);
-    this.entries.push({ name, type: (entry.mode ?? found?.attributes.mode ?? 0) & S_IFMT });
+    this.#put(name, entry.mode ?? found?.attributes.mode ?? 0);
     return true;
+  }
+
+  #put(name: string, mode: number): void {
+    this.entries.push({ name: this.#walker.decoded(name), type: mode & S_IFMT });
   }
 }
 
@@ -87,7 +96,7 @@ async function readPage(walker: Walker, node: NodeId, handle: FileHandle, at: nu
   const { filesystem } = walker;
   const method = filesystem.readdir ?? filesystem.readdirplus;
   if (method === undefined) throw FuseError.of(ERRNO.ENOSYS);
-  const page = new Page();
+  const page = new Page(walker);
   const cookie = BigInt.asUintN(64, BigInt(at));
   const request = walker.ask('READDIR', {
     handle,

@@ -119,6 +119,20 @@ export class Walker {
     return this.filesystem.settings?.capabilities?.includes(flag) ?? false;
   }
 
+  /** A name as the filesystem takes it: with `nameEncoding: 'binary'` one character a byte. */
+  encoded(name: string): string {
+    return this.#isBinary ? Buffer.from(name).toString('latin1') : name;
+  }
+
+  /** A name of the filesystem as text; what is no UTF-8 shows replacement characters, as in node:fs. */
+  decoded(name: string): string {
+    return this.#isBinary ? Buffer.from(name, 'latin1').toString() : name;
+  }
+
+  get #isBinary(): boolean {
+    return this.filesystem.settings?.nameEncoding === 'binary';
+  }
+
   /** Runs one operation; what it looked up is forgotten afterwards, whatever happens. */
   async use<T>(work: (hold: Hold) => Promise<T>): Promise<T> {
     if (this.#ended !== undefined) throw FuseError.of(ERRNO.ENOTCONN);
@@ -175,7 +189,7 @@ export class Walker {
     if (lookup === undefined) throw FuseError.of(ERRNO.ENOSYS);
     let found: Entry | NegativeEntry;
     try {
-      found = await lookup.call(this.filesystem, parent, name, this.ask('LOOKUP', {}));
+      found = await lookup.call(this.filesystem, parent, this.encoded(name), this.ask('LOOKUP', {}));
     } catch (error) {
       if ((error as NodeJS.ErrnoException)?.code === 'ENOENT') return undefined;
       throw error;
@@ -243,6 +257,6 @@ export class Walker {
     const { readlink } = this.filesystem;
     if (readlink === undefined) throw FuseError.of(ERRNO.EINVAL);
     const target = await readlink.call(this.filesystem, node, this.ask('READLINK', {}));
-    return typeof target === 'string' ? target : Buffer.from(target).toString();
+    return typeof target === 'string' ? this.decoded(target) : Buffer.from(target).toString();
   }
 }

@@ -63,7 +63,7 @@ export interface MountSettings extends SessionSettings {
   subtype?: string;
   /** How long {@link Mount.unmount} waits for a busy mount before it detaches it, milliseconds. Default 300. */
   busyMs?: number;
-  /** How long {@link Mount.unmount} waits for pending answers after a detach, milliseconds. Default 1000. */
+  /** How long {@link Mount.unmount} waits for pending answers after a detach, milliseconds. Default 700. */
   drainMs?: number;
   /**
    * Unmount on SIGINT, SIGTERM and SIGHUP, then let the signal end the process unless somebody else listens to it.
@@ -198,7 +198,7 @@ class ActiveMount implements Mount, Ending {
 
   async #end(): Promise<void> {
     await this.#attachment.unmount({ busyMs: this.#settings.busyMs ?? 300 });
-    await this.#server.stop(this.#settings.drainMs ?? 1000);
+    await this.#server.stop(this.#settings.drainMs ?? 700);
   }
 
   unmountSync(): void {

@@ -51,9 +51,12 @@ export class Files {
     });
   }
 
-  /** /proc/self/fd/N of a file without a name: what is open once may be open twice. */
+  /**
+   * /proc/self/fd/N of a file without a name: what is open once may be open twice. Where nobody has it open another file took
+   * its name just now; ESTALE makes the kernel look that up.
+   */
   #openNameless(node: PathNode): OpenReply {
-    const { handle, share } = this.#core.openingOf(node) ?? fail(ERRNO.ENOENT);
+    const { handle, share } = this.#core.openingOf(node) ?? fail(ERRNO.ESTALE);
     share.openings++;
     return this.#opened(node, handle, share);
   }
@@ -70,8 +73,29 @@ export class Files {
     mode: number,
     context: PathContext,
   ): Promise<PathHandle> {
-    const core = this.#core;
     const flags = this.#sourceFlags(asked);
+    const handle = await this.#openSource(node, path, flags, mode, context);
+    // Linux leaves that to whoever truncates in OPEN; the capability to keep the bits is root's.
+    if ((flags & linux.O_TRUNC) !== 0 && context.uid !== 0) await this.#dropSetId(path, context);
+    return handle;
+  }
+
+  /** The right to run as somebody else does not outlive what the file held (setattr_should_drop_suidgid). */
+  async #dropSetId(path: string, context: PathContext): Promise<void> {
+    const { source } = this.#core;
+    const { mode } = (await this.#core.facts(path, context)).attributes;
+    const dropped = linux.S_ISUID | ((mode & linux.S_IXGRP) === 0 ? 0 : linux.S_ISGID);
+    if ((mode & dropped) !== 0) await source.chmod?.(path, mode & linux.MODE_BITS & ~dropped, context);
+  }
+
+  async #openSource(
+    node: PathNode | undefined,
+    path: string,
+    flags: number,
+    mode: number,
+    context: PathContext,
+  ): Promise<PathHandle> {
+    const core = this.#core;
     if (core.source.open !== undefined) return core.source.open(path, flags, mode, context);
     if (core.source.readFile === undefined) throw FuseError.of(ERRNO.EOPNOTSUPP);
     if ((flags & linux.O_ACCMODE) !== 0 && core.source.writeFile === undefined) throw FuseError.of(ERRNO.EROFS);

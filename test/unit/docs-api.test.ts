@@ -4,7 +4,9 @@ import { expect, test } from 'vitest';
 import { generateApi } from '../../scripts/generate-api.ts';
 
 const FOLDER = new URL('../../docs/api/', import.meta.url);
-const PACKAGE = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { exports: Record<string, unknown> };
+const PACKAGE = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  exports: Record<string, unknown>;
+};
 
 const made = generateApi();
 
@@ -24,7 +26,10 @@ test('every public entry of the package has its page', () => {
 });
 
 test.each([
-  ['fusewire.md', ['### mount\n', '### Filesystem\n', '### FuseError\n', '- `lookup?(parent: NodeId, name: string, request: Request): ']],
+  [
+    'fusewire.md',
+    ['### mount\n', '### Filesystem\n', '### FuseError\n', '- `lookup?(parent: NodeId, name: string, request: Request): '],
+  ],
   ['testing.md', ['### simulate\n', '### runConformance\n']],
   ['paths.md', ['### pathFilesystem\n']],
   ['protocol.md', ['| `ReadIn` |', '| `decodeUtf8` |']],

@@ -89,7 +89,12 @@ export function commandsOf(text: string): string[] {
   return text
     .replace(/\\\n\s*/g, ' ')
     .split('\n')
-    .map((line) => line.replace(/(^|\s)#.*$/, '').replace(/^\s*\$ /, '').trim())
+    .map((line) =>
+      line
+        .replace(/(^|\s)#.*$/, '')
+        .replace(/^\s*\$ /, '')
+        .trim(),
+    )
     .filter((line) => line !== '')
     .flatMap((line) => line.split(/\s+(?:&&|\|\||\|)\s+/))
     .map((line) => line.replace(/\s+&$/, ''));

@@ -83,6 +83,8 @@ export class Call implements Waiting {
   readonly credentials: { readonly uid: number; readonly gid: number; readonly pid: number };
   readonly requests = new Set<Pending>();
   isInterrupted = false;
+  /** Cached names are asked for again (LOOKUP_REVAL). */
+  revalidates = false;
   /** Wakes a wait that is not a request (a lock of the kernel's own). */
   onInterrupt: (() => void) | undefined;
   readonly #inodes = new Set<Inode>();

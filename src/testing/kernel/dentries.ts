@@ -121,7 +121,7 @@ export class DentryCache {
     const core = this.#core;
     const { inode } = dentry;
     if (inode?.isBad) return false;
-    const isOver = dentry.epoch < this.epoch || core.clock.isOver(dentry.validUntil) || flag !== undefined;
+    const isOver = dentry.epoch < this.epoch || core.clock.isOver(dentry.validUntil) || flag !== undefined || call.revalidates;
     if (!isOver) {
       if (inode?.cameByReaddirplus) {
         inode.cameByReaddirplus = false;

@@ -27,7 +27,7 @@ import * as ranges from './ranges.ts';
 import { readlink, walk } from './walk.ts';
 import * as xattrs from './xattrs.ts';
 
-const { EBADF, EINVAL, ENOSYS, ENOTTY, EIO, ENOTDIR, ESPIPE } = ERRNO;
+const { EBADF, EINVAL, ENOSYS, ENOTTY, EIO, ENOTDIR, ESPIPE, ESTALE } = ERRNO;
 
 /** Bytes that the C library gives getdents64. */
 const GETDENTS_BYTES = 32_768;
@@ -107,7 +107,14 @@ export class SimulatedProcess implements PosixProcess {
     const call = new Call(caller);
     this.#calls.add(call);
     try {
-      return await action(call);
+      try {
+        return await action(call);
+      } catch (error) {
+        // What walks a path does it once more, past the caches (retry_estale).
+        if (path === undefined || !(error instanceof Errno) || error.errno !== ESTALE) throw error;
+        call.revalidates = true;
+        return await action(call);
+      }
     } catch (error) {
       throw error instanceof Errno ? new SyscallError(error.errno, syscall, path) : error;
     } finally {
