@@ -99,7 +99,7 @@ export class Core {
 
   /**
    * Runs `work` on a path of the node. When the name turns out to be gone and there is another, that one is tried. Throws
-   * ESTALE for a node without a name: the kernel then walks the path again, and finds what has the name by now.
+   * {@link PathNode.absence} for a node without a name.
    */
   async onPath<T>(id: NodeId, context: PathContext, work: (path: string, node: PathNode) => Promise<T>): Promise<T> {
     for (;;) {
@@ -108,8 +108,8 @@ export class Core {
       try {
         return await this.locked(
           context,
-          (lease) => (node.hasName ? lease.path(node) : fail(ERRNO.ESTALE)),
-          () => work(this.tree.path(node) ?? fail(ERRNO.ESTALE), node),
+          (lease) => (node.hasName ? lease.path(node) : fail(node.absence)),
+          () => work(this.tree.path(node) ?? fail(ERRNO.ENOENT), node),
         );
       } catch (error) {
         if (!isAbsence(error) || node.otherLinks === undefined || node.parent !== parent || node.name !== name) throw error;

@@ -51,12 +51,9 @@ export class Files {
     });
   }
 
-  /**
-   * /proc/self/fd/N of a file without a name: what is open once may be open twice. Where nobody has it open another file took
-   * its name just now; ESTALE makes the kernel look that up.
-   */
+  /** /proc/self/fd/N of a file without a name: what is open once may be open twice. */
   #openNameless(node: PathNode): OpenReply {
-    const { handle, share } = this.#core.openingOf(node) ?? fail(ERRNO.ESTALE);
+    const { handle, share } = this.#core.openingOf(node) ?? fail(node.absence);
     share.openings++;
     return this.#opened(node, handle, share);
   }

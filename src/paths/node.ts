@@ -1,4 +1,4 @@
-import type { AttributesInit, NodeId } from '../filesystem/index.ts';
+import { type AttributesInit, ERRNO, type NodeId } from '../filesystem/index.ts';
 import { S_IFDIR, S_IFMT } from './linux.ts';
 
 /** One name of a node. */
@@ -21,6 +21,8 @@ export class PathNode {
   name = '';
   otherLinks: Link[] | undefined = undefined;
   children: Map<string, PathNode> | undefined = undefined;
+  /** Another file took its last name, so that there was never a moment without one. */
+  wasReplaced = false;
   /** Counts changes of a directory's names that came through here. */
   changes = 0;
 
@@ -58,5 +60,13 @@ export class PathNode {
 
   get hasName(): boolean {
     return this.isRoot || this.parent !== undefined;
+  }
+
+  /**
+   * What somebody gets who found it by a name that is gone by now. Replaced: ESTALE makes the kernel walk the path again and find
+   * the other file. Removed: ENOENT, because for a moment there was none.
+   */
+  get absence(): number {
+    return this.wasReplaced ? ERRNO.ESTALE : ERRNO.ENOENT;
   }
 }

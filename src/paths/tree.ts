@@ -191,7 +191,8 @@ export class Tree {
   move(from: PathNode, name: string, to: PathNode, newName: string): void {
     if (from === to && name === newName) return;
     const node = from.children?.get(name);
-    if (to.children?.has(newName)) this.remove(to, newName);
+    const replaced = this.remove(to, newName);
+    if (replaced !== undefined) replaced.wasReplaced = !replaced.hasName;
     if (node === undefined) return;
     this.#relink(node, from, name, { parent: to, name: newName });
     from.children!.delete(name);

@@ -1,3 +1,5 @@
+/** Sessions: INIT, requests in flight, answering exactly once, notifications, the worker pool. */
+
 export { FAULT_CHANNEL, type Fault, faultsObserved, reportFault } from './diagnostics.ts';
 export { ERRNO, ERRNO_MAX, errnoName, errnoOf, FuseError, type FuseErrorDetails } from './errors.ts';
 export {

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { generateApi } from '../../scripts/generate-api.ts';
+import { pages, pageText } from './docs-blocks.ts';
 
 const FOLDER = new URL('../../docs/api/', import.meta.url);
 const PACKAGE = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -35,6 +36,19 @@ test.each([
   ['protocol.md', ['| `ReadIn` |', '| `decodeUtf8` |']],
 ])('%s has what one looks for', (name, headings) => {
   for (const heading of headings) expect(made.get(name)).toContain(heading);
+});
+
+test('the defaults that the guide names are those of the docstrings', () => {
+  const documented = (name: string, value: string) =>
+    [...made.values()].some((text) => {
+      const about = new RegExp(`- \`(?:readonly )?${name}\\?: [^\`]*\`\\n\\n((?:  .*\\n)+)`).exec(text)?.[1] ?? '';
+      return about.replace(/\s+/g, ' ').toLowerCase().includes(`default ${value.toLowerCase()}`);
+    });
+  const named = pages().flatMap((page) =>
+    [...pageText(page).matchAll(/`(?:limits\.)?(\w+)` \(default ([^)]+)\)/g)].map((match) => [page, match[1], match[2]] as const),
+  );
+  expect(named.length).toBeGreaterThan(4);
+  expect(named.filter(([, name, value]) => !documented(name, value))).toEqual([]);
 });
 
 test('no page shows what is private', () => {
