@@ -159,6 +159,7 @@ export class Walker {
       maxBackground: 256,
       congestionThreshold: 192,
       timeGranularityNs: 1,
+      requestTimeoutSeconds: 0,
     };
     await this.filesystem.init?.(negotiated, NO_KERNEL);
   }

@@ -25,7 +25,7 @@ export type FilesystemFactory<Options = unknown, Shared = unknown> = (
 
 export interface FilesystemModule {
   default: Filesystem | FilesystemFactory<never, never>;
-  /** Workers to start when the mounting program does not say; 1 for a filesystem whose state lives in its objects. Default 2. */
+  /** Workers to start when the mounting program does not say; 1 for a filesystem whose state lives in its objects. Default 1. */
   workers?: number;
   /** Runs once on the main thread; its result reaches every worker by structured clone. */
   shared?: (options: never) => unknown;

@@ -69,6 +69,7 @@ async function serve(filesystem: Filesystem, { fd: source, negotiated }: Extract
       negotiated,
       isOwnThread: (threadId) => addon.isOwnThread(threadId),
       notify,
+      limits: start.limits,
       source: start.index + 1,
       onForeignRetrieved: (source, id, data) => tell({ type: 'retrieved', source, id, data: data.slice() }),
       onForeignInterrupt: (uniqueLow, uniqueHigh) => tell({ type: 'interrupt', uniqueLow, uniqueHigh }),

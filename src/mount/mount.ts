@@ -15,6 +15,7 @@ import {
   entryOf,
   initializeDevice,
   type Kernel,
+  type MountLimits,
   type Negotiated,
   Notifier,
   NotifyThread,
@@ -25,7 +26,7 @@ import {
   type SessionSettings,
   WorkerPool,
 } from '../session/index.ts';
-import { type ChannelLimits, type ChannelMode, type CloseReason, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
+import { type ChannelMode, type CloseReason, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
 import { type Attachment, attach } from './attach.ts';
 import { addEnding, type Ending, removeEnding } from './endings.ts';
 import { MountError } from './errors.ts';
@@ -49,8 +50,8 @@ export interface MountSettings extends SessionSettings {
   mode?: ChannelMode;
   /** `auto` and `device` are /dev/fuse. */
   transport?: 'auto' | 'device';
-  /** Limits of each channel: messages kept, answers pending, batch size, spinning; see {@link ChannelLimits}. */
-  limits?: ChannelLimits;
+  /** Every other limit: messages kept, answers pending, slow requests, notifications, restarts; see {@link MountLimits}. */
+  limits?: MountLimits;
   /** Mounts read-only. */
   readOnly?: boolean;
   /** Options as mount(8) takes them: `allow_other,default_permissions,max_read=65536`. */
@@ -255,6 +256,7 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
       session = new Session(channel, operationsOf(filesystem), {
         negotiated,
         notify,
+        limits: settings.limits ?? {},
         isOwnThread: (threadId) => addon.isOwnThread(threadId),
       });
       session.ended.then(resolveEnded);
@@ -289,7 +291,7 @@ async function poolServer(addon: Addon, source: ModuleSource, settings: MountSet
   const common = shared === undefined ? undefined : await shared(source.options as never);
   const entry = entryOf(import.meta.url, '../filesystem/worker');
   let write: NotifyWriter = () => Promise.resolve(-ERRNO.ENODEV);
-  const names = { encodeName: (name: string) => new TextEncoder().encode(name) };
+  const names = { encodeName: (name: string) => new TextEncoder().encode(name), limits: settings.limits ?? {} };
   const kernel = new Notifier((message) => write(message), names);
   const pool = new WorkerPool({
     notify: (message) => write(message),

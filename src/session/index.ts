@@ -11,6 +11,7 @@ export {
   REPLY_WORD,
 } from './exchange.ts';
 export { type InitializeOptions, initializeDevice } from './initialize.ts';
+export type { MountLimits } from './limits.ts';
 export {
   assertSensible,
   type Capabilities,

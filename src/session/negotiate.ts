@@ -43,6 +43,11 @@ export interface SessionSettings {
   maxReadahead?: number;
   /** Granularity of times, nanoseconds, 1 to 1e9. Default 1. */
   timeGranularityNs?: number;
+  /**
+   * A request that waits longer ends the whole connection with ECONNABORTED (FUSE_REQUEST_TIMEOUT, Linux 6.14 and later). Seconds, 1
+   * to 65535; the kernel rounds up to 15 and looks every 15. Default: none.
+   */
+  requestTimeoutSeconds?: number;
   /** Directory listings with attributes: in each page, as the kernel sees fit, or not. Default `always` where readdirplus exists. */
   readdirplus?: 'always' | 'auto' | 'never';
   /** Whether the mount checks permissions in the kernel; some capabilities need it. */
@@ -65,6 +70,8 @@ export interface Negotiated {
   readonly maxBackground: number;
   readonly congestionThreshold: number;
   readonly timeGranularityNs: number;
+  /** 0 where there is none. */
+  readonly requestTimeoutSeconds: number;
 }
 
 /** Why a session cannot be. `code` is stable. */
@@ -162,7 +169,7 @@ const POLICIES: { readonly [Flag in InitFlag]: Policy } = {
   FUSE_HAS_RESEND: onRequest('FUSE_HAS_RESEND'),
   FUSE_ALLOW_IDMAP: onRequest('FUSE_ALLOW_IDMAP'),
   FUSE_OVER_IO_URING: never('the ring is not there yet'),
-  FUSE_REQUEST_TIMEOUT: onRequest('FUSE_REQUEST_TIMEOUT'),
+  FUSE_REQUEST_TIMEOUT: (want) => want.settings.requestTimeoutSeconds !== undefined || 'no time limit was asked for',
 };
 
 /** Combinations that break: refused before anything is mounted. Throws {@link NegotiationError}. */
@@ -188,6 +195,7 @@ export function assertSensible(capabilities: Capabilities, settings: SessionSett
   range('maxBackground', settings.maxBackground, 1, 65535);
   range('congestionThreshold', settings.congestionThreshold, 1, 65535);
   range('maxReadahead', settings.maxReadahead, 0, 0xffffffff);
+  range('requestTimeoutSeconds', settings.requestTimeoutSeconds, 1, 65535);
   range('timeGranularityNs', settings.timeGranularityNs, 1, 1_000_000_000);
 }
 
@@ -233,6 +241,7 @@ export function negotiate(init: InitIn, capabilities: Capabilities, settings: Se
     maxBackground,
     congestionThreshold: settings.congestionThreshold ?? Math.max(1, Math.floor((maxBackground * 3) / 4)),
     timeGranularityNs: settings.timeGranularityNs ?? 1,
+    requestTimeoutSeconds: flags.has('FUSE_REQUEST_TIMEOUT') ? (settings.requestTimeoutSeconds ?? 0) : 0,
   };
 }
 
@@ -256,6 +265,6 @@ export function initReply(negotiated: Negotiated, wantedPages: number) {
     map_alignment: 0,
     flags2,
     max_stack_depth: 0,
-    request_timeout: 0,
+    request_timeout: negotiated.requestTimeoutSeconds,
   };
 }

@@ -31,15 +31,14 @@ import {
 } from '../protocol/index.ts';
 import { ERRNO, FuseError } from './errors.ts';
 import { OUT_HEADER_BYTES, REPLY_WORD } from './exchange.ts';
+import type { MountLimits } from './limits.ts';
 
 /** Writes a whole message to the device from a thread that may block; answers 0 or a negative errno. */
 export type NotifyWriter = (message: Uint8Array) => Promise<number>;
 
 export interface NotifierOptions {
-  /** Notifications that may wait; beyond that they are refused with ENOBUFS. Default 65,536. */
-  queueMax?: number;
-  /** Notifications that may be with the writer at a time. Default 64. */
-  writingMax?: number;
+  /** How many may wait, and be with the writer. */
+  limits?: Pick<MountLimits, 'notifyQueueMax' | 'notifyWritingMax'>;
   /** Which thread of the connection this is, 0 to 65,535: it comes back with the answer to RETRIEVE. Default 0. */
   source?: number;
   /** How names become bytes. */
@@ -101,8 +100,8 @@ export class Notifier implements Kernel {
 
   constructor(write: NotifyWriter, options: NotifierOptions) {
     this.#write = write;
-    this.#queueMax = options.queueMax ?? 65_536;
-    this.#writingMax = options.writingMax ?? 64;
+    this.#queueMax = options.limits?.notifyQueueMax ?? 65_536;
+    this.#writingMax = options.limits?.notifyWritingMax ?? 64;
     this.#source = options.source ?? 0;
     this.#encodeName = options.encodeName;
   }

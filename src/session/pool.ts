@@ -5,7 +5,8 @@
 
 import type { Worker } from 'node:worker_threads';
 import type { Addon } from '../native/index.ts';
-import type { ChannelLimits, ChannelMode, CloseReason } from '../transport/index.ts';
+import type { ChannelMode, CloseReason } from '../transport/index.ts';
+import type { MountLimits } from './limits.ts';
 import type { Capabilities, Negotiated } from './negotiate.ts';
 import type { NotifyWriter } from './notify.ts';
 import type { SessionCounters } from './session.ts';
@@ -19,7 +20,7 @@ export interface WorkerStart {
   index: number;
   workers: number;
   mode: ChannelMode;
-  limits: ChannelLimits;
+  limits: MountLimits;
 }
 
 /** From the pool to a worker. */
@@ -53,17 +54,13 @@ export interface PoolOptions {
   /** 1 to 64. */
   workers: number;
   mode: ChannelMode;
-  /** Of each worker's channel. */
-  limits: ChannelLimits;
+  /** Of the pool, and of each worker's channel and session. */
+  limits: MountLimits;
   addon: Addon;
   /** Writes a worker's notifications, off its thread. */
   notify: NotifyWriter;
   /** The answer to a RETRIEVE of the main thread reached a worker. */
   onRetrieved: (id: number, data: Uint8Array) => void;
-  /** Workers that may be replaced within a minute before the pool gives up. Default 8. */
-  restartsMax?: number;
-  /** How long a worker may take to load, milliseconds. Default 30,000. */
-  loadTimeoutMs?: number;
 }
 
 /** A worker could not load its module, or died too often. */
@@ -197,7 +194,7 @@ export class WorkerPool {
 
   #loading(worker: Worker): Promise<Capabilities> {
     return new Promise((resolve, reject) => {
-      const limitMs = this.#options.loadTimeoutMs ?? 30_000;
+      const limitMs = this.#options.limits.loadTimeoutMs ?? 30_000;
       const fail = (message: string, cause?: unknown) => {
         clearTimeout(timer);
         reject(new WorkerFailure('ERR_FUSEWIRE_WORKER_LOAD', message, cause));
@@ -284,7 +281,7 @@ export class WorkerPool {
     const now = Date.now();
     while (this.#restarts.length > 0 && now - this.#restarts[0] > 60_000) this.#restarts.shift();
     this.#restarts.push(now);
-    if (this.#restarts.length > (this.#options.restartsMax ?? 8)) {
+    if (this.#restarts.length > (this.#options.limits.restartsMax ?? 8)) {
       this.#rejectEnded(new WorkerFailure('ERR_FUSEWIRE_WORKER_DIED', 'workers died too often; the mount was given up'));
       return;
     }

@@ -32,6 +32,7 @@ import {
   OUT_HEADER_BYTES,
   REPLY_WORD,
 } from './exchange.ts';
+import type { MountLimits } from './limits.ts';
 import { type Capabilities, initReply, type Negotiated, negotiate, type SessionSettings } from './negotiate.ts';
 import { type Kernel, Notifier, type NotifyWriter } from './notify.ts';
 
@@ -68,10 +69,8 @@ export interface SessionOptions {
   source?: number;
   /** The answer to a RETRIEVE of another thread. The bytes are valid during the call. */
   onForeignRetrieved?: (source: number, id: number, data: Uint8Array) => void;
-  /** A request that waits longer is reported on the diagnostics channel, once. Milliseconds, default 30,000; 0: never. */
-  slowMs?: number;
-  /** Interrupts remembered because they came before their request. Default 1024; the oldest are forgotten. */
-  earlyInterruptsMax?: number;
+  /** Of what waits: slow requests, early interrupts, notifications. */
+  limits?: MountLimits;
 }
 
 /** Counts since the session began. */
@@ -156,6 +155,7 @@ export class Session implements ChannelHandler {
     });
     this.kernel = new Notifier(options.notify ?? ((message) => this.#notifyThroughChannel(message)), {
       source: options.source ?? 0,
+      limits: options.limits ?? {},
       encodeName: (name) => operations.encodeName(name),
     });
     if (options.negotiated !== undefined) this.#agree(options.negotiated);
@@ -276,7 +276,7 @@ export class Session implements ChannelHandler {
 
   /** One timer for all requests, from the first that waits on. */
   #watchForSlow(): void {
-    const slowMs = this.#options.slowMs ?? 30_000;
+    const slowMs = this.#options.limits?.slowMs ?? 30_000;
     if (this.#slowTimer !== undefined || slowMs <= 0) return;
     this.#slowTimer = setInterval(() => this.#reportSlow(slowMs), Math.max(slowMs / 4, 10));
     this.#slowTimer.unref();
@@ -487,7 +487,7 @@ export class Session implements ChannelHandler {
 
   #remember(key: number): void {
     this.#early.add(key);
-    if (this.#early.size <= (this.#options.earlyInterruptsMax ?? 1024)) return;
+    if (this.#early.size <= (this.#options.limits?.earlyInterruptsMax ?? 1024)) return;
     for (const oldest of this.#early) {
       this.#early.delete(oldest);
       break;

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { Daemon, mountPoint, NO_MOUNTS, ROOT, run, runWell, skipLoudly, sharedFolder, useLiveMounts } from './harness.ts';
+import { Daemon, mountPoint, NO_MOUNTS, ROOT, run, runWell, sharedFolder, skipLoudly, useLiveMounts } from './harness.ts';
 
 const skip = skipLoudly('the packed package', NO_MOUNTS);
 const example = readFileSync(join(ROOT, 'examples/hello/hello.ts'), 'utf8');

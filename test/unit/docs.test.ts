@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseCommand } from '../../src/cli/arguments.ts';
 import { showError } from '../../src/cli/exit.ts';
 import { blocksOf, commandsOf, fileOf, isCode, pages, pageText, ROOT, titleOf, wordsOf, writeBlocks } from './docs-blocks.ts';
@@ -17,7 +17,10 @@ const blocks = pages().flatMap(blocksOf);
 const code = blocks.filter(isCode);
 
 describe('code', () => {
-  const written = writeBlocks(code);
+  let written: ReturnType<typeof writeBlocks>;
+  beforeAll(() => {
+    written = writeBlocks(code);
+  });
   afterAll(() => written.remove());
 
   test('every block is of a language that is checked here, or text', () => {

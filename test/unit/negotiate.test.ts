@@ -102,6 +102,14 @@ describe('limits', () => {
   });
 });
 
+test('a time limit of requests is agreed on only where one is wanted and offered', () => {
+  expect(negotiate(init(45), can([]), {}).flags.has('FUSE_REQUEST_TIMEOUT')).toBe(false);
+  const limited = negotiate(init(45), can([]), { requestTimeoutSeconds: 60 });
+  expect(limited.flags.has('FUSE_REQUEST_TIMEOUT')).toBe(true);
+  expect(initReply(limited, 1).request_timeout).toBe(60);
+  expect(initReply(negotiate(init(45, []), can([]), { requestTimeoutSeconds: 60 }), 1).request_timeout).toBe(0);
+});
+
 describe('refusals', () => {
   test('a kernel before the floor', () => {
     expect(code(() => negotiate(init(MINOR_FLOOR - 1), can([]), {}))).toBe('ERR_FUSEWIRE_KERNEL_TOO_OLD');

@@ -290,7 +290,10 @@ describe('interrupts', () => {
   });
 
   test('more early ones than the limit: the oldest are forgotten', async () => {
-    const kernel = await started({ read: (_node, { signal }) => Buffer.from(String(signal.aborted)) }, { earlyInterruptsMax: 2 });
+    const kernel = await started(
+      { read: (_node, { signal }) => Buffer.from(String(signal.aborted)) },
+      { limits: { earlyInterruptsMax: 2 } },
+    );
     for (const unique of [1001, 1003, 1005])
       kernel.request('INTERRUPT', interruptBody(unique), { unique: unique + 1, nodeid: 0 });
     for (const unique of [1001, 1003, 1005]) kernel.request('READ', readBody(0, 10), { unique });
@@ -778,7 +781,7 @@ describe('wrong use is answered well', () => {
   });
 
   test('never answering', async () => {
-    const kernel = await started({ read: () => new Promise<never>(() => {}) }, { slowMs: 40 });
+    const kernel = await started({ read: () => new Promise<never>(() => {}) }, { limits: { slowMs: 40 } });
     kernel.request('READ', readBody(0, 10));
     await new Promise((resolve) => setTimeout(resolve, 150));
     expect(why()).toEqual(['slow-request: a request has waited for its answer for more than 40 ms; its caller waits too']);

@@ -148,6 +148,8 @@ export async function setPosixLock(core: Core, call: Call, file: OpenFile, lock:
 
 /** fcntl(F_GETLK). */
 export async function getPosixLock(core: Core, call: Call, file: OpenFile, lock: PosixLock): Promise<PosixLock | undefined> {
+  // F_GETLK asks about a lock that somebody could take.
+  if (lock.type === 'unlock') fail(EINVAL);
   const wanted = { type: TYPES[lock.type], ...toRange(lock), isFlock: false, owner: call.caller.filesId };
   if (!has(core, 'FUSE_POSIX_LOCKS')) {
     const held = core.locks.conflict(file.inode, wanted);

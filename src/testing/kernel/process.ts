@@ -11,7 +11,7 @@ import {
 } from '../../protocol/index.ts';
 import type { PosixDirent, PosixIdentity, PosixLock, PosixProcess, PosixStat, PosixStatfs, PosixTime } from '../posix.ts';
 import * as attributes from './attributes.ts';
-import { canWrite, isSymlink, MAY_WRITE, O_PATH, SEEK_SET } from './constants.ts';
+import { canWrite, isRegular, isSymlink, MAY_WRITE, O_PATH, SEEK_SET } from './constants.ts';
 import { Call, type Caller, type Core } from './core.ts';
 import type { Dentry } from './dentries.ts';
 import type { DirectOptions } from './direct-io.ts';
@@ -254,6 +254,7 @@ export class SimulatedProcess implements PosixProcess {
     return this.#onPath('truncate', path, async (call, { inode }) => {
       if (length < 0) fail(EINVAL);
       if (inode!.isDirectory) fail(ERRNO.EISDIR);
+      if (!isRegular(inode!.mode)) fail(EINVAL);
       await permit(this.#core, call, inode!, MAY_WRITE);
       await attributes.truncate(this.#core, call, inode!, length);
     });
@@ -325,12 +326,15 @@ export class SimulatedProcess implements PosixProcess {
     return this.#onFile('fchown', fd, (call, { inode }) => attributes.chown(this.#core, call, inode, uid, gid));
   }
 
-  utimens(path: string, atime: PosixTime, mtime: PosixTime, nofollow = false): Promise<void> {
+  async utimens(path: string, atime: PosixTime, mtime: PosixTime, nofollow = false): Promise<void> {
+    // Nothing to do: Linux does not even look at the path.
+    if (atime === 'omit' && mtime === 'omit') return;
     const set = (call: Call, { inode }: Dentry) => attributes.utimens(this.#core, call, inode!, atime, mtime);
     return this.#onPath('utimensat', path, set, !nofollow);
   }
 
-  futimens(fd: number, atime: PosixTime, mtime: PosixTime): Promise<void> {
+  async futimens(fd: number, atime: PosixTime, mtime: PosixTime): Promise<void> {
+    if (atime === 'omit' && mtime === 'omit') return;
     return this.#onFile('futimens', fd, (call, { inode }) => attributes.utimens(this.#core, call, inode, atime, mtime));
   }
 

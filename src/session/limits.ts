@@ -1,0 +1,17 @@
+import type { ChannelLimits } from '../transport/index.ts';
+
+/** Every limit of a mount beyond those that are agreed on with the kernel. All optional; plain data. */
+export interface MountLimits extends ChannelLimits {
+  /** A request that waits longer is reported on the diagnostics channel, once. Milliseconds, default 30,000; 0: never. */
+  slowMs?: number;
+  /** Interrupts remembered because they came before their request. Default 1024; the oldest are forgotten. */
+  earlyInterruptsMax?: number;
+  /** Notifications that may wait, for each thread; beyond that they fail with ENOBUFS. Default 65,536. */
+  notifyQueueMax?: number;
+  /** Notifications of a thread that may be with the writer at a time. Default 64. */
+  notifyWritingMax?: number;
+  /** Workers that may be replaced within a minute before the mount is given up. Default 8. */
+  restartsMax?: number;
+  /** How long a worker may take to load its module, milliseconds. Default 30,000. */
+  loadTimeoutMs?: number;
+}
