@@ -251,7 +251,7 @@ export class MemoryFilesystem implements Filesystem {
     if (newUid !== undefined) inode.uid = newUid;
     if (newGid !== undefined) inode.gid = newGid;
     // A request for nothing is chown(file, -1, -1), or a write that the kernel announces: both take set-id bits away.
-    if (killSuidGid || (valid & ~FATTR_CTIME) === 0) inode.dropPrivileges();
+    if (killSuidGid || ((valid & ~FATTR_CTIME) === 0 && !inode.isDirectory)) inode.dropPrivileges();
     if (mode !== undefined) this.#chmod(inode, mode);
     // truncate(2) to the size that a file has changes nothing.
     if (resized) inode.modified();

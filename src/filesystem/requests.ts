@@ -18,7 +18,8 @@ export interface Request {
   readonly operation: string;
   /**
    * Aborted when the caller was interrupted (FUSE_INTERRUPT) or the mount ends. Made when first asked for. A request that
-   * rejects with the signal's reason is answered EINTR.
+   * rejects with the signal's reason is answered EINTR. Reads that fill the page cache are background requests of the kernel's,
+   * which it does not interrupt; with direct I/O they belong to their caller.
    */
   readonly signal: AbortSignal;
   /** Supplementary groups of the caller that count for this request: from the message where the kernel sent them, else from /proc. */

@@ -147,8 +147,8 @@ interface Change {
 export async function setattr(core: Core, call: Call, inode: Inode, change: Change): Promise<void> {
   assertGood(inode);
   const args = { ...change.args };
+  // What it comes to may be nothing, as for chown(file, -1, -1); it is sent all the same, and means set-id bits.
   if (change.killsSetId) await killSetId(core, call, inode, args, change.file);
-  if (args.valid === 0) return;
   const isWriteback = has(core, 'FUSE_WRITEBACK_CACHE') && isRegular(inode.mode);
   const isTruncate = (args.valid & FATTR_SIZE) !== 0;
   if (isWriteback && (args.valid & (FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_MTIME | FATTR_ATIME)) !== 0)
