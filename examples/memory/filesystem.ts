@@ -244,8 +244,9 @@ export class MemoryFilesystem implements Filesystem {
 
   setattr(node: NodeId, request: SetattrRequest): AttributesReply {
     const inode = this.#inode(node);
-    const { mode, newUid, newGid, size, atime, mtime, ctime, killSuidGid, valid } = request;
-    const resized = size !== undefined && size !== inode.size;
+    const { mode, newUid, newGid, size, atime, mtime, ctime, killSuidGid, valid, handle } = request;
+    // truncate(2) to the size that a file has changes nothing, ftruncate(2) its times.
+    const resized = size !== undefined && (size !== inode.size || handle !== undefined);
     const others = [mode, newUid, newGid, atime, mtime].some((part) => part !== undefined);
     if (size !== undefined) this.#data(inode).truncate(size);
     if (newUid !== undefined) inode.uid = newUid;
@@ -253,7 +254,6 @@ export class MemoryFilesystem implements Filesystem {
     // A request for nothing is chown(file, -1, -1), or a write that the kernel announces: both take set-id bits away.
     if (killSuidGid || ((valid & ~FATTR_CTIME) === 0 && !inode.isDirectory)) inode.dropPrivileges();
     if (mode !== undefined) this.#chmod(inode, mode);
-    // truncate(2) to the size that a file has changes nothing.
     if (resized) inode.modified();
     else if (size === undefined || others) inode.changed();
     if (atime !== undefined) inode.atime = atime === 'now' ? inode.ctime : atime;
