@@ -1,4 +1,4 @@
-/** The conformance map over the path level: under the simulated kernel, and memfs on a mount. */
+/** The conformance map over the path level: under the simulated kernel, and on mounts. */
 import { createFsFromVolume, Volume } from 'memfs';
 import { describe, expect, it } from 'vitest';
 import { MemoryFilesystem } from '../../examples/memory/filesystem.ts';
@@ -127,6 +127,11 @@ const TREES: Readonly<Record<string, Tree>> = {
   memfs: { make: ofMemfs, lacks: MEMFS_LACKS, except: MEMFS_DIFFERS },
 };
 
+const MOUNTS: Readonly<Record<string, Tree>> = {
+  'the memory filesystem': TREES['the memory filesystem'],
+  memfs: { make: ofMemfs, lacks: MEMFS_LACKS, except: MEMFS_MOUNTED_DIFFERS },
+};
+
 describe('the path level under the simulated kernel', () => {
   it.each(Object.entries(TREES))(
     'conforms over %s',
@@ -138,16 +143,19 @@ describe('the path level under the simulated kernel', () => {
   );
 });
 
-describe.skipIf(skipLoudly('conformance of mounts of memfs', NO_MOUNTS))('memfs on a mount', () => {
+describe.skipIf(skipLoudly('conformance of mounts of the path level', NO_MOUNTS))('the path level on a mount', () => {
   useLiveMounts();
 
-  it('conforms', async () => {
-    const { mount } = await mountHere(ofMemfs(), { mountOptions: 'allow_other,default_permissions' });
-    const unsupported = new Map(MEMFS_LACKS);
-    const report = await conforms(() => mountedTree(mount, { unsupported }), { except: MEMFS_MOUNTED_DIFFERS });
-    await endIdleProcesses();
-    tell(report, MEMFS_MOUNTED_DIFFERS);
-  }, 60_000);
+  it.each(Object.entries(MOUNTS))(
+    'conforms over %s',
+    async (_, { make, lacks, except }) => {
+      const { mount } = await mountHere(make(), { mountOptions: 'allow_other,default_permissions' });
+      const report = await conforms(() => mountedTree(mount, { unsupported: new Map(lacks) }), { except });
+      await endIdleProcesses();
+      tell(report, except);
+    },
+    90_000,
+  );
 });
 
 /** How many cases passed, were skipped for a lack, and differ. */
