@@ -24,7 +24,7 @@ import {
   opcodeRow,
   utf8Bytes,
 } from '../protocol/index.ts';
-import { ERRNO, type Exchange, FuseError, type Negotiated, REPLY_WORD } from '../session/index.ts';
+import { ERRNO, type Exchange, FuseError, REPLY_WORD } from '../session/index.ts';
 import { CloseCall } from './calls.ts';
 import type { AttributesReply, CreateReply, Entry, Filesystem, NegativeEntry, OpenReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
@@ -40,7 +40,6 @@ export const NAME_MAX = 255;
  * thread, used only while an answer is being written, so that nothing is allocated for it.
  */
 export class Codec {
-  negotiated: Negotiated | undefined;
   readonly #filesystem: Filesystem;
   readonly #binary: boolean;
   readonly #entryTtl: number;

@@ -40,7 +40,6 @@ export function operationsOf(filesystem: Filesystem): Operations {
     table,
     encodeName: (name) => codec.encodeName(name),
     start(negotiated: Negotiated, kernel: Kernel) {
-      codec.negotiated = negotiated;
       return filesystem.init?.(negotiated, kernel) as void | PromiseLike<void>;
     },
     refused(opcode, nodeid, words) {

@@ -1,13 +1,14 @@
 /** What each thread of the pool runs: load the author's module, serve a channel with it. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { loadAddon } from '../native/index.ts';
-import { Session } from '../session/index.ts';
+import type { Session } from '../session/index.ts';
 import type { FromWorker, ToWorker, WorkerStart } from '../session/pool.ts';
-import { cloneDevice, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
+import { cloneDevice } from '../transport/index.ts';
 import type { Filesystem } from './filesystem.ts';
 import { assertMethods } from './methods.ts';
 import { loadFilesystem } from './module.ts';
-import { capabilitiesOf, operationsOf } from './operations.ts';
+import { capabilitiesOf } from './operations.ts';
+import { deviceSession } from './serve.ts';
 
 const start = workerData as WorkerStart;
 const port = parentPort!;
@@ -59,15 +60,11 @@ async function serve(filesystem: Filesystem, { fd: source, negotiated }: Extract
   const addon = loadAddon();
   try {
     const { fd } = cloneDevice(source, addon);
-    const channel = new DeviceChannel({
-      ...start.limits,
+    session = deviceSession(filesystem, {
+      addon,
       fd,
       mode: start.mode,
-      receiveBytes: receiveBytesFor({ maxWriteBytes: negotiated.maxWrite, maxPages: negotiated.maxPages }),
-    });
-    session = new Session(channel, operationsOf(filesystem), {
       negotiated,
-      isOwnThread: (threadId) => addon.isOwnThread(threadId),
       notify,
       limits: start.limits,
       source: start.index + 1,

@@ -5,8 +5,9 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { assertMethods, capabilitiesOf, type Filesystem, operationsOf } from '../filesystem/index.ts';
+import { assertMethods, capabilitiesOf, type Filesystem } from '../filesystem/index.ts';
 import { importModule } from '../filesystem/module.ts';
+import { deviceSession } from '../filesystem/serve.ts';
 import { type Addon, loadAddon } from '../native/index.ts';
 import {
   assertSensible,
@@ -20,13 +21,14 @@ import {
   Notifier,
   NotifyThread,
   type NotifyWriter,
-  Session,
+  type Session,
   type SessionCounters,
   type SessionEnd,
   type SessionSettings,
   WorkerPool,
 } from '../session/index.ts';
-import { type ChannelMode, type CloseReason, DeviceChannel, receiveBytesFor } from '../transport/index.ts';
+import { newCounters } from '../session/session.ts';
+import type { ChannelMode, CloseReason } from '../transport/index.ts';
 import { type Attachment, attach } from './attach.ts';
 import { addEnding, type Ending, removeEnding } from './endings.ts';
 import { MountError } from './errors.ts';
@@ -247,26 +249,14 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
     },
     async serve(fd, negotiated, notify) {
       // The channel closes what it is given; the attachment keeps the descriptor of the mount.
-      const channel = new DeviceChannel({
-        ...settings.limits,
-        fd: addon.dup(fd),
-        mode: 'event',
-        receiveBytes: receiveBytesFor({ maxWriteBytes: negotiated.maxWrite, maxPages: negotiated.maxPages }),
-      });
-      session = new Session(channel, operationsOf(filesystem), {
-        negotiated,
-        notify,
-        limits: settings.limits ?? {},
-        isOwnThread: (threadId) => addon.isOwnThread(threadId),
-      });
+      const own = { addon, fd: addon.dup(fd), mode: 'event', negotiated, notify, limits: settings.limits ?? {} } as const;
+      session = deviceSession(filesystem, own);
       session.ended.then(resolveEnded);
       await session.prepare();
       session.open();
     },
     async counters() {
-      return {
-        ...(session?.counters ?? { requests: 0, answers: 0, errors: 0, interrupts: 0, refused: 0, pending: 0, pendingMax: 0 }),
-      };
+      return { ...(session?.counters ?? newCounters()) };
     },
     async stop(timeoutMs) {
       if (session === undefined) resolveEnded({ reason: 'closed', errno: 0 });

@@ -9,7 +9,7 @@ import type { ChannelMode, CloseReason } from '../transport/index.ts';
 import type { MountLimits } from './limits.ts';
 import type { Capabilities, Negotiated } from './negotiate.ts';
 import type { NotifyWriter } from './notify.ts';
-import type { SessionCounters } from './session.ts';
+import { newCounters, type SessionCounters } from './session.ts';
 import { startWorker } from './worker-entry.ts';
 
 /** What a worker is started with. Plain data. */
@@ -138,7 +138,7 @@ export class WorkerPool {
     const counts = await Promise.all(
       this.#members.map((member) => (member === undefined ? undefined : this.#ask(member, timeoutMs))),
     );
-    const sum: SessionCounters = { requests: 0, answers: 0, errors: 0, interrupts: 0, refused: 0, pending: 0, pendingMax: 0 };
+    const sum = newCounters();
     for (const one of counts) {
       if (one === undefined) continue;
       for (const key of Object.keys(sum) as (keyof SessionCounters)[]) sum[key] += one[key];

@@ -84,6 +84,11 @@ export interface SessionCounters {
   pendingMax: number;
 }
 
+/** Counts of nothing yet. */
+export function newCounters(): SessionCounters {
+  return { requests: 0, answers: 0, errors: 0, interrupts: 0, refused: 0, pending: 0, pendingMax: 0 };
+}
+
 export interface SessionEnd {
   reason: CloseReason;
   /** Positive errno for `failed`, else 0. */
@@ -116,15 +121,7 @@ function keyOf(uniqueLow: number, uniqueHigh: number): number {
 
 export class Session implements ChannelHandler {
   readonly channel: Channel;
-  readonly counters: SessionCounters = {
-    requests: 0,
-    answers: 0,
-    errors: 0,
-    interrupts: 0,
-    refused: 0,
-    pending: 0,
-    pendingMax: 0,
-  };
+  readonly counters: SessionCounters = newCounters();
   /** Settles when the channel ended and the filesystem was told. */
   readonly ended: Promise<SessionEnd>;
   /** What the filesystem may tell the kernel. */

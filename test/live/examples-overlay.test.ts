@@ -1,12 +1,12 @@
 /** The example overlay on real mounts: what it shows, what it leaves in its two folders, and that it keeps data. */
-import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runConformance } from '../../src/testing/conformance/index.ts';
 import { endIdleProcesses, mountedTree } from '../../src/testing/host/index.ts';
 import type { PosixFeature } from '../../src/testing/posix.ts';
 import { NO_COMPILER } from '../clients/build.ts';
+import { compileFsx } from './differential.ts';
 import {
   abortConnection,
   CLI,
@@ -17,7 +17,6 @@ import {
   ROOT,
   run,
   runWell,
-  sharedFolder,
   skipLoudly,
   tellFigure,
   temporaryFolder,
@@ -227,11 +226,7 @@ describe.skipIf(skipLoudly('fsx on the overlay', NO_MOUNTS ?? NO_COMPILER))(
     let fsx: string;
 
     beforeAll(() => {
-      fsx = join(sharedFolder('fsx'), 'fsx');
-      const compiler = ['cc', 'gcc', 'clang'].map(program).find((path) => path !== undefined)!;
-      const source = join(ROOT, 'test/clients/fsx/fsx.c');
-      execFileSync(compiler, ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror', '-o', fsx, source], { timeout: 60_000 });
-      chmodSync(fsx, 0o755);
+      fsx = compileFsx();
     });
 
     it.each(['buffered', 'direct', 'mmap'])('agree with a model: %s', { timeout: 90_000 }, async (how) => {

@@ -2,11 +2,11 @@
  * The memory filesystem on live mounts: against the host's own tmpfs call by call, under random operations, and under real
  * programs.
  */
-import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { NO_COMPILER } from '../clients/build.ts';
+import { CLIENT, compileFsx, SECTIONS } from './differential.ts';
 import {
   CLI,
   daemon,
@@ -34,27 +34,8 @@ async function mounted(...more: string[]): Promise<string> {
 
 // --- against tmpfs ---------------------------------------------------------------------------------------------------
 
-const CLIENT = join(ROOT, 'test/clients/passthrough/differential.py');
 const PYTHON = program('python3');
 const NO_CLIENT = NO_MOUNTS ?? (PYTHON === undefined ? 'there is no python3' : undefined);
-
-/** Sections of the client, each with the ones that run before it in the same folder. */
-const SECTIONS: readonly string[][] = [
-  ['names'],
-  ['attributes'],
-  ['owners'],
-  ['data'],
-  ['appenders'],
-  ['renames'],
-  ['unlinked'],
-  ['tmpfiles'],
-  ['xattrs'],
-  ...(program('setfacl') === undefined ? [] : [['acls', 'acl_user']]),
-  ['locks'],
-  ['directories'],
-  ['special'],
-  ['prepare_user', 'user'],
-];
 
 /**
  * Where it rightly differs: tmpfs cannot zero a range, and has the inode flags of chattr(1), which this example leaves out:
@@ -123,11 +104,7 @@ describe.skipIf(skipLoudly('fsx on the memory filesystem', NO_MOUNTS ?? NO_COMPI
   let fsx: string;
 
   beforeAll(() => {
-    fsx = join(sharedFolder('fsx'), 'fsx');
-    const compiler = ['cc', 'gcc', 'clang'].map(program).find((path) => path !== undefined)!;
-    const source = join(ROOT, 'test/clients/fsx/fsx.c');
-    execFileSync(compiler, ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror', '-o', fsx, source], { timeout: 60_000 });
-    chmodSync(fsx, 0o755);
+    fsx = compileFsx();
   });
 
   it.each([

@@ -7,9 +7,9 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { daemon, mountPoint, NO_MOUNTS, program, ROOT, run, runWell, skipLoudly, useLiveMounts } from './harness.ts';
+import { CLIENT, SECTIONS } from './differential.ts';
+import { daemon, mountPoint, NO_MOUNTS, program, run, runWell, skipLoudly, useLiveMounts } from './harness.ts';
 
-const CLIENT = join(ROOT, 'test/clients/passthrough/differential.py');
 /** The interpreter itself rather than a script that looks for it: it is started hundreds of times. */
 const PYTHON =
   program('python3') && execFileSync('python3', ['-c', 'import sys; print(sys.executable)'], { encoding: 'utf8' }).trim();
@@ -17,23 +17,6 @@ const NO_CLIENT = NO_MOUNTS ?? (PYTHON === undefined ? 'there is no python3' : u
 /** Sections that run at a time: the tables of the passthrough are shared, so they shall be busy. */
 const SECTIONS_AT_A_TIME = 3;
 
-/** Sections, each with the ones that run before it in the same folder. */
-const SECTIONS: readonly string[][] = [
-  ['names'],
-  ['attributes'],
-  ['owners'],
-  ['data'],
-  ['appenders'],
-  ['renames'],
-  ['unlinked'],
-  ['tmpfiles'],
-  ['xattrs'],
-  ...(program('setfacl') === undefined ? [] : [['acls', 'acl_user']]),
-  ['locks'],
-  ['directories'],
-  ['special'],
-  ['prepare_user', 'user'],
-];
 skipLoudly(
   'ACLs on the passthrough',
   program('setfacl') === undefined ? 'there is no setfacl (Debian: apt install acl)' : undefined,
