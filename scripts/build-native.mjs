@@ -6,7 +6,7 @@
  * the addon; `--strict` makes it exit 1.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -15,6 +15,9 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const native = join(root, 'native');
 const binary = join(native, 'build', 'Release', 'fusewire.node');
 const log = join(native, 'build', 'build.log');
+/** Built aside and renamed into place, so that whoever starts a mount meanwhile finds one binary or the other. */
+const stage = join(native, 'build', `stage-${process.pid}`);
+const built = join(stage, 'build', 'Release', 'fusewire.node');
 const force = process.argv.includes('--force');
 const strict = process.argv.includes('--strict');
 
@@ -95,6 +98,7 @@ function explain(output) {
 }
 
 function giveUp(reason, detail = '') {
+  rmSync(stage, { recursive: true, force: true });
   console.error(
     `fusewire: the native addon was not built, because ${reason}.${detail} Without it nothing can be mounted; the protocol works.`,
   );
@@ -102,26 +106,23 @@ function giveUp(reason, detail = '') {
 }
 
 function build() {
-  const args = [findNodeGyp(), 'rebuild', '-C', native, '--release'];
+  mkdirSync(stage, { recursive: true });
+  cpSync(join(native, 'binding.gyp'), join(stage, 'binding.gyp'));
+  cpSync(join(native, 'src'), join(stage, 'src'), { recursive: true });
+  const args = [findNodeGyp(), 'rebuild', '-C', stage, '--release'];
   const headers = findHeaders();
   if (headers) args.push(`--nodedir=${headers}`);
   const ran = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: BUILD_TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 });
+  if (ran.status === 0 && existsSync(built)) return;
   const output = `${ran.stdout ?? ''}${ran.stderr ?? ''}`;
-  if (ran.status === 0 && existsSync(binary)) return;
-  let detail = '';
-  try {
-    writeFileSync(log, output);
-    detail = ` The build's output stands in ${log}.`;
-  } catch {
-    // The folder was never made, so there is no output worth keeping.
-  }
-  giveUp(explain(output), detail);
+  writeFileSync(log, output);
+  giveUp(explain(output), ` The build's output stands in ${log}.`);
 }
 
 /** Loading in a child: a binary that crashes must not take the installation with it. */
 function proveItLoads() {
   try {
-    execFileSync(process.execPath, ['-e', `require(${JSON.stringify(binary)})`], {
+    execFileSync(process.execPath, ['-e', `require(${JSON.stringify(built)})`], {
       stdio: ['ignore', 'ignore', 'pipe'],
       timeout: 30_000,
     });
@@ -141,4 +142,7 @@ if (obstacle) giveUp(obstacle);
 const started = Date.now();
 build();
 proveItLoads();
+mkdirSync(dirname(binary), { recursive: true });
+renameSync(built, binary);
+rmSync(stage, { recursive: true, force: true });
 console.log(`fusewire: native addon built in ${((Date.now() - started) / 1000).toFixed(1)} s`);
