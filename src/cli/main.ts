@@ -8,11 +8,12 @@ import { EXIT, showError } from './exit.ts';
 import { helpText } from './help.ts';
 import { Output } from './output.ts';
 import { mountModule, passthrough } from './serve.ts';
+import { trace } from './trace.ts';
 
 /** After its work the process ends by itself; what still holds the event loop then is cut off. */
 const LINGER_MS = 250;
 
-async function run(command: Command): Promise<number> {
+async function run(command: Command, output: Output): Promise<number> {
   switch (command.name) {
     case 'help':
       process.stdout.write(`${helpText(command.topic)}\n`);
@@ -29,6 +30,8 @@ async function run(command: Command): Promise<number> {
       return EXIT.OK;
     case 'doctor':
       return doctor(command.json);
+    case 'trace':
+      return trace(command.action, command.arguments, output);
   }
 }
 
@@ -51,7 +54,7 @@ function packageVersion(): string {
 async function main(argv: readonly string[]): Promise<number> {
   const output = new Output(argv.includes('--json'));
   try {
-    return await run(parseCommand(argv));
+    return await run(parseCommand(argv), output);
   } catch (error) {
     const { code, message, exitCode } = showError(error);
     output.error(code, message);

@@ -10,6 +10,8 @@ export type OutputEvent =
       mode: string;
       minor: number;
       connection: number;
+      /** Whether the kernel reads and writes files itself that the filesystem offers. */
+      backing: boolean;
     }
   | { event: 'unmounting'; cause: string }
   | { event: 'unmounted'; mountpoint: string; reason: string }
@@ -33,6 +35,11 @@ export class Output {
   /** For people only. */
   text(text: string): void {
     if (!this.#json) process.stdout.write(`${text}\n`);
+  }
+
+  /** Something to know beside the result, on stderr. */
+  note(text: string): void {
+    process.stderr.write(`fusewire: ${text}\n`);
   }
 
   /** One sentence and its code on stderr; with JSON also an event. */

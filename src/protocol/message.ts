@@ -34,7 +34,7 @@ export interface Agreement {
 /** What a reply's shape depends on. */
 export interface RequestFacts {
   readonly opcode: OpcodeName;
-  /** Bytes that the request offers for the tail of the reply: `size`, or `out_size` of IOCTL; undefined when it says nothing. */
+  /** Bytes that the tail of the reply may have: `size` of the request; undefined when it says nothing. */
   readonly size: number | undefined;
 }
 
@@ -100,7 +100,7 @@ export interface ReplyMessage extends MessageBody {
 export interface NotificationMessage extends MessageBody {
   readonly kind: 'notification';
   readonly notification: NotificationName;
-  /** `fuse_out_header`; `len`, `error` and `unique` are worked out when encoding. */
+  /** `fuse_out_header`; `len` and `error` are worked out when encoding. `unique` is 0 in every notification. */
   readonly header: StructValue;
 }
 
@@ -383,7 +383,7 @@ export function encodeMessage(message: Message, options: EncodeOptions = {}): Ui
   else if (message.kind === 'reply') writer.struct('fuse_out_header', OUT_HEADER_BYTES, { ...message.header, len: 0 });
   else if (message.kind === 'notification') {
     const row = NOTIFICATIONS.find(({ name }) => name === message.notification)!;
-    writer.struct('fuse_out_header', OUT_HEADER_BYTES, { len: 0, error: row.value, unique: 0n });
+    writer.struct('fuse_out_header', OUT_HEADER_BYTES, { ...message.header, len: 0, error: row.value });
   } else if (DEVICE_IOCTLS.find(({ name }) => name === message.ioctl)!.argument === 'u32') {
     if (message.word === undefined) throw new EncodeError('MISSING_PART', `${message.ioctl} takes a word`);
     writer.u32(message.word);
@@ -466,5 +466,7 @@ export function compareMessages(one: Message, other: Message): Comparison {
 }
 
 function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, index) => byte === other[index]);
+  if (one.length !== other.length) return false;
+  for (let at = 0; at < one.length; at++) if (one[at] !== other[at]) return false;
+  return true;
 }

@@ -1,0 +1,496 @@
+/**
+ * Recording what crosses a channel. Each thread fills blocks of its own and appends them whole to one file (O_APPEND), so
+ * that threads need no lock and a crash loses no more than what they had not written yet.
+ *
+ * A block is written with one write(2) on the thread that filled it. That bounds memory and the loss: a thread that records
+ * faster than the file takes it in becomes slower, it does not collect.
+ */
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import type { Channel, ChannelHandler, CloseReason, MessageBuffer } from './channel.ts';
+import { TraceError } from './record-errors.ts';
+import {
+  BlockBuilder,
+  decodeBlock,
+  ENTRY_HAS_ERRNO,
+  ENTRY_IN,
+  ENTRY_IS_CUT,
+  ENTRY_OUT,
+  ERRNO_MAX,
+  fileHead,
+  parseBlockHead,
+} from './record-format.ts';
+import { traceLine } from './record-line.ts';
+import type { TraceMessage } from './record-message.ts';
+
+/** What to record, and how. Plain data. */
+export interface TraceSettings {
+  /** The file: plain lines of JSON when its name ends with `.jsonl`, else the compact format. An existing file is replaced. */
+  path: string;
+  /**
+   * Bytes of payload that are kept of each READ reply, WRITE request, STORE and RETRIEVE; of longer ones the rest is left out
+   * and the message marked as cut. Everything else of a message is always kept. Default: all of it.
+   */
+  dataMax?: number;
+  /**
+   * Bytes of READ replies that each thread keeps in a second, once a burst of half of that is used up; of what is beyond, the
+   * first 64 bytes of the payload are kept and the message is marked as cut. Default 16 MiB: recording then costs little
+   * however fast a file is read, and does not fill the disk with what is in the file anyway. Infinity: all of it. What is
+   * written is never cut by this.
+   */
+  readRateMax?: number;
+  /** How long a message may wait in memory before it is written, milliseconds, 10 to 60,000. Default 100. */
+  flushMs?: number;
+  /** Bytes of a block, 16 KiB to 16 MiB; what a thread holds in memory at most, besides longer messages. Default 256 KiB. */
+  blockBytes?: number;
+}
+
+const DEFAULT_FLUSH_MS = 100;
+const DEFAULT_BLOCK_BYTES = 256 << 10;
+const DEFAULT_READ_RATE = 16 << 20;
+/** Bytes of payload that are kept of a reply beyond the rate. */
+const BEYOND_RATE_BYTES = 64;
+
+/** An open trace, as every thread of the process may write to it. Plain data. */
+export interface TraceFile {
+  readonly path: string;
+  /** O_APPEND. Its owner closes it when every recorder of it is closed. */
+  readonly fd: number;
+  readonly isText: boolean;
+  /** process.hrtime of t = 0: the same clock on every thread. */
+  readonly startedAt: bigint;
+  /** Infinity: payloads are kept whole. */
+  readonly dataMax: number;
+  readonly readRateMax: number;
+  readonly flushMs: number;
+  readonly blockBytes: number;
+}
+
+function within(
+  name: string,
+  value: number | undefined,
+  [least, most]: readonly [number, number],
+  otherwise: number,
+  path: string,
+) {
+  if (value === undefined) return otherwise;
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  const detail = `${name} must be a whole number from ${least} to ${most}, not ${value}`;
+  throw new TraceError('ERR_FUSEWIRE_TRACE_SETTING', path, { detail });
+}
+
+/**
+ * Creates a trace.
+ *
+ * @throws {TraceError} when the settings are wrong or the file cannot be made.
+ */
+export function openTrace(settings: TraceSettings | string): TraceFile {
+  const { path, dataMax, readRateMax, flushMs, blockBytes } =
+    typeof settings === 'string' ? ({ path: settings } as TraceSettings) : settings;
+  if (typeof path !== 'string' || path === '')
+    throw new TraceError('ERR_FUSEWIRE_TRACE_SETTING', '', { detail: 'it needs a name' });
+  if (path.endsWith('.gz')) {
+    throw new TraceError('ERR_FUSEWIRE_TRACE_SETTING', path, { detail: 'it is recorded unpacked; run gzip on it afterwards' });
+  }
+  const common = {
+    path,
+    isText: path.endsWith('.jsonl'),
+    dataMax: within('dataMax', dataMax, [0, 2 ** 31], Number.POSITIVE_INFINITY, path),
+    readRateMax:
+      readRateMax === Number.POSITIVE_INFINITY
+        ? readRateMax
+        : within('readRateMax', readRateMax, [0, Number.MAX_SAFE_INTEGER], DEFAULT_READ_RATE, path),
+    flushMs: within('flushMs', flushMs, [10, 60_000], DEFAULT_FLUSH_MS, path),
+    blockBytes: within('blockBytes', blockBytes, [16 << 10, 16 << 20], DEFAULT_BLOCK_BYTES, path),
+  };
+  let fd = -1;
+  try {
+    // What programs read and wrote is in it, so it is nobody else's business.
+    fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND, 0o600);
+    if (!common.isText) writeSync(fd, fileHead(Date.now() * 1000));
+  } catch (error) {
+    if (fd >= 0) closeSync(fd);
+    throw new TraceError('ERR_FUSEWIRE_TRACE_WRITE', path, { detail: (error as { code: string }).code, cause: error });
+  }
+  return { ...common, fd, startedAt: process.hrtime.bigint() };
+}
+
+/** Closes a trace, after all of its recorders: its descriptor may be somebody else's afterwards. */
+export function closeTrace(file: TraceFile): void {
+  closeSync(file.fd);
+}
+
+const OPCODE_READ = 15;
+const OPCODE_WRITE = 16;
+const OPCODE_NOTIFY_REPLY = 41;
+const NOTIFY_STORE = 4;
+/** Bytes before the payload: of WRITE and NOTIFY_REPLY, of a reply, and of STORE. */
+const REQUEST_PAYLOAD_AT = 80;
+const REPLY_PAYLOAD_AT = 16;
+const STORE_PAYLOAD_AT = 40;
+/** READs in flight whose replies may have to be cut are remembered in a table of this size, by their ids. */
+const READS = 1 << 16;
+/** Up to this many bytes a loop over words copies faster than a call into the engine. */
+const LOOP_BYTES_MAX = 256;
+
+/** Recorders of this thread that have something to lose. */
+const open = new Set<Recorder>();
+function flushAll(): void {
+  for (const recorder of open) recorder.flush();
+}
+
+export interface RecorderOptions {
+  readonly file: TraceFile;
+  /** Number of this thread's channel in the trace. */
+  readonly channel: number;
+  /**
+   * A word that tells another thread whether something waits here: odd while it does; another number with each flush. For
+   * threads that sleep in the kernel, where no timer of theirs runs. Default: this thread has a timer.
+   */
+  readonly state?: Int32Array;
+  /** Told once, when the file takes no more; nothing is recorded afterwards. */
+  readonly onError?: (error: TraceError) => void;
+}
+
+/** Records what one thread sends and receives. Its methods never throw. */
+export class Recorder {
+  readonly #file: TraceFile;
+  readonly #channel: number;
+  readonly #state: Int32Array;
+  readonly #onError: ((error: TraceError) => void) | undefined;
+  /** Whether anything may be cut; only then READs are told from the rest. */
+  readonly #isCutting: boolean;
+  readonly #dataMax: number;
+  /** Bytes a microsecond that the budget of READ replies grows by, what it grows to, what it is, and as of when. */
+  readonly #readRate: number;
+  readonly #readBurst: number;
+  #readBudget: number;
+  #budgetedAt = 0;
+  /** The low word of a READ's id at the place that follows from it; 0 for none. */
+  readonly #reads: Uint32Array | undefined;
+  readonly #timer: NodeJS.Timeout | undefined;
+  /** Milliseconds to add to performance.now() for the time of the trace. */
+  readonly #clockOffset: number;
+  #block: BlockBuilder;
+  #spare: BlockBuilder | undefined;
+  /** A full block whose last reply the kernel may still refuse. */
+  #withheld: BlockBuilder | undefined;
+  /** The block with the reply that was sent last, while the kernel may still refuse it. */
+  #unsettled: BlockBuilder | undefined;
+  #last = 0;
+  #sequence = 0;
+  #isClosed = false;
+
+  constructor({ file, channel, state, onError }: RecorderOptions) {
+    this.#file = file;
+    this.#channel = channel;
+    this.#state = state ?? new Int32Array(1);
+    this.#onError = onError;
+    this.#dataMax = file.dataMax;
+    this.#readRate = file.readRateMax / 1e6;
+    this.#readBurst = file.readRateMax / 2;
+    this.#readBudget = this.#readBurst;
+    this.#isCutting = file.dataMax !== Number.POSITIVE_INFINITY || file.readRateMax !== Number.POSITIVE_INFINITY;
+    this.#reads = this.#isCutting ? new Uint32Array(READS) : undefined;
+    this.#block = new BlockBuilder(file.blockBytes);
+    this.#clockOffset = Number(process.hrtime.bigint() - file.startedAt) / 1e6 - performance.now();
+    if (state === undefined) this.#timer = setInterval(() => this.flush(), file.flushMs).unref();
+    if (open.size === 0) process.on('exit', flushAll);
+    open.add(this);
+  }
+
+  /** Microseconds since the recording began; never less than before on this thread. */
+  now(): number {
+    const t = Math.floor((performance.now() + this.#clockOffset) * 1000);
+    return Math.max(t, this.#last);
+  }
+
+  /** A message that was received just now. */
+  received(buffer: MessageBuffer, length: number): void {
+    // What was sent before has left: it left with this receive at the latest.
+    this.#unsettled = undefined;
+    const { words } = buffer;
+    if (this.#isCutting) {
+      const opcode = words[1];
+      if (opcode === OPCODE_READ) this.#reads![(words[2] >>> 1) % READS] = words[2];
+      const isData = opcode === OPCODE_WRITE || opcode === OPCODE_NOTIFY_REPLY;
+      if (isData && length > REQUEST_PAYLOAD_AT + this.#dataMax) {
+        this.#put(ENTRY_IN | ENTRY_IS_CUT, this.now(), buffer, REQUEST_PAYLOAD_AT + this.#dataMax, length);
+        return;
+      }
+    }
+    this.#put(ENTRY_IN, this.now(), buffer, length, length);
+  }
+
+  /** A message that was sent; `t` is {@link now} from before, `status` 0 or the negative errno. The kernel may still refuse it. */
+  sent(t: number, buffer: MessageBuffer, length: number, status: number): void {
+    const kept = this.#isCutting ? this.#keptOf(buffer.words, length, t) : length;
+    this.#put(ENTRY_OUT | ENTRY_HAS_ERRNO | (kept === length ? 0 : ENTRY_IS_CUT), t, buffer, kept, length);
+    if (status < 0) this.#block.refuse(-status);
+    else this.#unsettled = this.#block;
+  }
+
+  /** A message in parts that was sent and is settled. */
+  sentParts(t: number, buffer: MessageBuffer, length: number, parts: readonly Uint8Array[], status: number): void {
+    if (this.#isClosed) return;
+    let total = length;
+    for (const part of parts) total += part.length;
+    const kept = this.#isCutting ? this.#keptOf(buffer.words, total, t) : total;
+    if (status < 0) {
+      const bytes = new Uint8Array(kept);
+      gather(bytes, 0, kept, buffer.bytes.subarray(0, length), parts);
+      this.add({ dir: 'out', t, bytes, errno: -status, ...(kept === total ? {} : { wholeBytes: total }) });
+      return;
+    }
+    this.#makeRoom(kept, 0);
+    const block = this.#block;
+    const at = this.#begin(kept === total ? ENTRY_OUT : ENTRY_OUT | ENTRY_IS_CUT, t, kept, total);
+    gather(block.bytes, at, kept, buffer.bytes.subarray(0, length), parts);
+  }
+
+  /** The kernel refused the last message that was {@link sent}. */
+  refused(errno: number): void {
+    this.#unsettled?.refuse(Math.min(errno, ERRNO_MAX));
+    this.#unsettled = undefined;
+  }
+
+  /** A call on the device: its request code, its argument and what it returned (0 or more, or the negative errno). */
+  ioctl(command: number, argument: Uint8Array, result: number): void {
+    this.add({ dir: 'ioctl', t: this.now(), bytes: argument, command, result, via: 'ioctl' });
+  }
+
+  /** Any message whose outcome is known. */
+  add(message: TraceMessage): void {
+    if (this.#isClosed) return;
+    const via = message.via === undefined ? undefined : Buffer.from(message.via);
+    this.#makeRoom(message.bytes.length, via?.length ?? 0);
+    const t = Math.max(message.t, this.#last);
+    this.#last = t;
+    this.#block.add({ ...message, t }, via, undefined);
+    this.#state[0] |= 1;
+  }
+
+  /** Writes what is in memory. */
+  flush(): void {
+    this.#unsettled = undefined;
+    this.#write(this.#withheld);
+    this.#withheld = undefined;
+    this.#write(this.#block);
+  }
+
+  /** Writes what is in memory; nothing is recorded afterwards. Idempotent. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.flush();
+    this.#end();
+  }
+
+  #end(): void {
+    this.#isClosed = true;
+    clearInterval(this.#timer);
+    open.delete(this);
+    if (open.size === 0) process.off('exit', flushAll);
+  }
+
+  /** How many bytes of a reply or a notification are kept. */
+  #keptOf(words: Uint32Array, length: number, t: number): number {
+    if (words[1] === NOTIFY_STORE && words[2] === 0 && words[3] === 0) return Math.min(length, STORE_PAYLOAD_AT + this.#dataMax);
+    const reads = this.#reads!;
+    const place = (words[2] >>> 1) % READS;
+    if (reads[place] !== words[2]) return length;
+    reads[place] = 0;
+    const kept = Math.min(length, REPLY_PAYLOAD_AT + this.#dataMax);
+    if (kept <= REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES || this.#readRate === Number.POSITIVE_INFINITY) return kept;
+    if (this.#readBudget < kept) {
+      this.#readBudget = Math.min(this.#readBudget + (t - this.#budgetedAt) * this.#readRate, this.#readBurst);
+      this.#budgetedAt = t;
+      if (this.#readBudget < kept) return REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES;
+    }
+    this.#readBudget -= kept;
+    return kept;
+  }
+
+  #put(flags: number, t: number, buffer: MessageBuffer, kept: number, length: number): void {
+    if (this.#isClosed) return;
+    if (!this.#block.hasRoom(kept)) this.#makeRoom(kept, 0);
+    const block = this.#block;
+    const at = this.#begin(flags, t, kept, length);
+    if (kept > LOOP_BYTES_MAX) {
+      block.bytes.set(kept === buffer.bytes.length ? buffer.bytes : buffer.bytes.subarray(0, kept), at);
+      return;
+    }
+    const { words } = buffer;
+    const target = block.words;
+    let to = at >> 2;
+    const whole = kept >> 2;
+    for (let word = 0; word < whole; word++) target[to++] = words[word];
+    for (let byte = kept & ~3; byte < kept; byte++) block.bytes[at + byte] = buffer.bytes[byte];
+  }
+
+  #begin(flags: number, t: number, kept: number, length: number): number {
+    const block = this.#block;
+    if (block.count === 0) this.#state[0] |= 1;
+    // Another message may have come between, which was recorded first and has a later time.
+    if (t > this.#last) this.#last = t;
+    const at = block.begin(flags, this.#last, kept);
+    if (kept !== length) block.whole(length);
+    return at;
+  }
+
+  /** Begins another block where the message does not fit into this one. */
+  #makeRoom(length: number, viaBytes: number): void {
+    if (this.#block.hasRoom(length, viaBytes)) return;
+    if (this.#unsettled === this.#block) {
+      this.#write(this.#withheld);
+      this.#withheld = this.#block;
+      this.#block = this.#spare ?? new BlockBuilder(this.#file.blockBytes);
+      this.#spare = undefined;
+    } else this.flush();
+    // Messages of one channel that different blocks hold never have the same time: so their order is that of the file.
+    this.#last++;
+    const isOversize = this.#block.bytes.length > this.#file.blockBytes;
+    if (isOversize || !this.#block.hasRoom(length, viaBytes)) {
+      this.#block = new BlockBuilder(Math.max(this.#file.blockBytes, BlockBuilder.bytesFor(length, viaBytes)));
+    }
+  }
+
+  #write(block: BlockBuilder | undefined): void {
+    if (block === undefined || block.count === 0 || this.#isClosed) return;
+    const sealed = block.seal(this.#channel, this.#sequence++, false);
+    try {
+      writeWhole(this.#file.fd, this.#file.isText ? linesOf(sealed) : sealed);
+    } catch (error) {
+      this.#end();
+      const { code } = error as { code?: string };
+      const details = { cause: error, ...(code === undefined ? {} : { detail: code }) };
+      this.#onError?.(new TraceError('ERR_FUSEWIRE_TRACE_WRITE', this.#file.path, details));
+    }
+    block.clear();
+    if (block !== this.#block) this.#spare = block;
+    this.#state[0] = (this.#state[0] + 2) & ~1;
+  }
+}
+
+function linesOf(sealed: Uint8Array): Uint8Array {
+  const messages = decodeBlock(sealed, parseBlockHead(sealed)!);
+  // It was made here a moment ago.
+  if (typeof messages === 'string') throw new Error(messages);
+  let text = '';
+  for (const message of messages) text += `${traceLine(message)}\n`;
+  return Buffer.from(text, 'latin1');
+}
+
+/** Copies the first `length` bytes of `head` and `parts` to `at`. */
+function gather(target: Uint8Array, at: number, length: number, head: Uint8Array, parts: readonly Uint8Array[]): void {
+  target.set(head, at);
+  let left = length - head.length;
+  let to = at + head.length;
+  for (const part of parts) {
+    if (left <= 0) return;
+    target.set(part.length <= left ? part : part.subarray(0, left), to);
+    to += part.length;
+    left -= part.length;
+  }
+}
+
+/** One write, and more only where the file system takes less at a time than it was given. */
+function writeWhole(fd: number, bytes: Uint8Array): void {
+  let at = 0;
+  while (at < bytes.length) at += writeSync(fd, bytes, at);
+}
+
+/** The channel, with all that crosses it recorded. The recorder is closed when the channel is. */
+export function recorded(channel: Channel, recorder: Recorder): Channel {
+  return new RecordedChannel(channel, recorder);
+}
+
+class RecordedChannel implements Channel {
+  readonly kind: Channel['kind'];
+  readonly #inner: Channel;
+  readonly #recorder: Recorder;
+
+  constructor(inner: Channel, recorder: Recorder) {
+    this.#inner = inner;
+    this.kind = inner.kind;
+    this.#recorder = recorder;
+  }
+
+  get receiveBytesMax(): number {
+    return this.#inner.receiveBytesMax;
+  }
+
+  open(handler: ChannelHandler): void {
+    this.#inner.open(new RecordedHandler(handler, this.#recorder));
+  }
+
+  acquire(length: number): MessageBuffer {
+    return this.#inner.acquire(length);
+  }
+
+  discard(buffer: MessageBuffer): void {
+    this.#inner.discard(buffer);
+  }
+
+  /**
+   * Recorded afterwards, with the time from before. Afterwards, because sending may first bring the refusal of the message
+   * before; nobody else has had the buffer meanwhile.
+   */
+  send(buffer: MessageBuffer, length: number): number {
+    const recorder = this.#recorder;
+    const t = recorder.now();
+    const status = this.#inner.send(buffer, length);
+    recorder.sent(t, buffer, length, status);
+    return status;
+  }
+
+  sendParts(buffer: MessageBuffer, length: number, parts: readonly Uint8Array[]): number {
+    const t = this.#recorder.now();
+    const status = this.#inner.sendParts(buffer, length, parts);
+    this.#recorder.sentParts(t, buffer, length, parts, status);
+    return status;
+  }
+
+  keep(buffer: MessageBuffer): void {
+    this.#inner.keep(buffer);
+  }
+
+  release(buffer: MessageBuffer): void {
+    this.#inner.release(buffer);
+  }
+
+  setPending(count: number): void {
+    this.#inner.setPending(count);
+  }
+
+  inject(message: Uint8Array): void {
+    this.#inner.inject?.(message);
+  }
+
+  close(): void {
+    this.#inner.close();
+  }
+}
+
+class RecordedHandler implements ChannelHandler {
+  readonly #inner: ChannelHandler;
+  readonly #recorder: Recorder;
+
+  constructor(inner: ChannelHandler, recorder: Recorder) {
+    this.#inner = inner;
+    this.#recorder = recorder;
+  }
+
+  onMessage(buffer: MessageBuffer, length: number): void {
+    this.#recorder.received(buffer, length);
+    this.#inner.onMessage(buffer, length);
+  }
+
+  onRefused(words: Uint32Array, errno: number): void {
+    this.#recorder.refused(errno);
+    this.#inner.onRefused(words, errno);
+  }
+
+  onClosed(reason: CloseReason, errno: number): void {
+    this.#recorder.close();
+    this.#inner.onClosed(reason, errno);
+  }
+}
