@@ -13,7 +13,7 @@ import {
   initFlagRow,
   newInitOut,
 } from '../../protocol/index.ts';
-import { DEFAULT_MAX_WRITE, Session, type SessionSettings } from '../../session/index.ts';
+import { DEFAULT_MAX_WRITE, MINOR_FLOOR, Session, type SessionSettings } from '../../session/index.ts';
 import { memoryPair } from '../../transport/index.ts';
 import type { PosixFeature, PosixIdentity, PosixTree } from '../posix.ts';
 import { Audit, AuditError, type AuditedFilesystem, type Violation } from './audit.ts';
@@ -47,7 +47,7 @@ const NOT_OFFERED: ReadonlySet<InitFlag> = new Set<InitFlag>([
 export interface SimulationOptions {
   /** For titles of tests. Default `simulated kernel`. */
   readonly name?: string;
-  /** Protocol minor that the kernel speaks, 27 to 45. Default 45. */
+  /** Protocol minor that the kernel speaks, 27 to 99; beyond 45 it is a kernel to come. Default 45. */
   readonly minor?: number;
   /** INIT flags that the kernel offers. Default: what Linux 6.18 offers, as far as the minor knows them. */
   readonly offered?: readonly InitFlag[];
@@ -87,13 +87,15 @@ export interface SimulationOptions {
   readonly unsupported?: ReadonlyMap<PosixFeature, string>;
   /** st_dev. Default 1. */
   readonly device?: number;
+  /** Sees every whole message as it crosses: `in` for the daemon, `out` from it. The bytes are its own. */
+  readonly tap?: (direction: 'in' | 'out', message: Uint8Array) => void;
 }
 
 /** Connects a filesystem to a simulated kernel and negotiates. Rejects with {@link SimulationError} when INIT fails. */
 export async function simulate(filesystem: Filesystem, options: SimulationOptions = {}): Promise<SimulatedKernel> {
   const minor = options.minor ?? 45;
-  if (!Number.isInteger(minor) || minor < 27 || minor > 45)
-    throw new SimulationError('ERR_FUSEWIRE_SIMULATION_OPTION', `the protocol minor is 27 to 45, not ${minor}`);
+  if (!Number.isInteger(minor) || minor < MINOR_FLOOR || minor > 99)
+    throw new SimulationError('ERR_FUSEWIRE_SIMULATION_OPTION', `the protocol minor is ${MINOR_FLOOR} to 99, not ${minor}`);
   const kernel = new SimulatedKernel(filesystem, options);
   await kernel.start();
   return kernel;
@@ -131,6 +133,7 @@ export class SimulatedKernel implements PosixTree {
       faults: this.#faults,
       audit: this.#audit,
       logMax: options.requestsMax ?? 10_000,
+      tap: options.tap,
     });
     const { wire, inodes } = this.#core;
     const settings = { ...options.settings, defaultPermissions: this.#core.mount.defaultPermissions };

@@ -1,6 +1,6 @@
 /** Making, removing, linking and renaming names. */
 import { makeDevice } from '../../filesystem/index.ts';
-import { encodeExtensions, FUSE_OPEN_KILL_SUIDGID, type OpcodeName, rename2Exists } from '../../protocol/index.ts';
+import { encodeExtensions, FUSE_OPEN_KILL_SUIDGID, type OpcodeName, opcodeNamed, rename2Exists } from '../../protocol/index.ts';
 import {
   MAY_WRITE,
   O_ACCMODE,
@@ -213,7 +213,7 @@ export async function tmpfile(core: Core, call: Call, directory: Inode, flags: n
   if (!directory.isDirectory) fail(ENOTDIR);
   if ((flags & O_ACCMODE) === 0) fail(EINVAL);
   await permit(core, call, directory, MAY_WRITE | 1);
-  if (core.missing.has('TMPFILE')) fail(EOPNOTSUPP);
+  if (core.missing.has('TMPFILE') || opcodeNamed('TMPFILE').since > core.wire.agreed.minor) fail(EOPNOTSUPP);
   const version = core.attrVersion;
   const args = createArguments(core, call, directory, flags, mode);
   const outgoing = { op: 'TMPFILE', nodeid: directory.nodeid, args, names: ['/'], caller: call } as const;

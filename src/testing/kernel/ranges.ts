@@ -7,6 +7,7 @@ import {
   newCopyFileRangeOut,
   newLseekOut,
   newWriteOut,
+  opcodeNamed,
 } from '../../protocol/index.ts';
 import { refresh, removePrivileges } from './attributes.ts';
 import { noteWritten } from './buffered-io.ts';
@@ -173,6 +174,7 @@ async function sendCopy(core: Core, call: Call, range: CopyRange): Promise<numbe
     }
     core.missing.add('COPY_FILE_RANGE_64');
   }
+  if (opcodeNamed('COPY_FILE_RANGE').since > core.wire.agreed.minor) return undefined;
   // The count in this answer has 32 bits.
   args.len = Math.min(args.len, 0xfffff000);
   const reply = await core.wire.request({ op: 'COPY_FILE_RANGE', nodeid, args, caller: call });

@@ -4,6 +4,7 @@
  */
 import {
   FUSE_UNIQUE_RESEND_HI,
+  headerHasExtensionLength,
   type InitFlag,
   initInHasSecondFlags,
   layoutMinor,
@@ -118,6 +119,8 @@ export interface WireOptions {
   readonly audit: Audit;
   /** Requests kept in the log; the oldest are dropped. */
   readonly logMax: number;
+  /** Sees every message that crosses. */
+  readonly tap?: ((direction: 'in' | 'out', message: Uint8Array) => void) | undefined;
 }
 
 export class Wire {
@@ -280,6 +283,7 @@ export class Wire {
   #deliver(message: Uint8Array): number {
     const end = this.#end;
     if (end === undefined) return -ENODEV;
+    this.#options.tap?.('in', message.slice());
     const buffer = end.acquire(message.length);
     buffer.bytes.set(message);
     return end.submit(buffer, message.length);
@@ -325,7 +329,9 @@ export class Wire {
     const words = new Uint32Array(bytes.buffer);
     const uniqueHigh = Math.floor(sent.unique / WORD);
     words.set([length, row.value, sent.unique % WORD, uniqueHigh, sent.nodeid % WORD, Math.floor(sent.nodeid / WORD)]);
-    words.set([sent.uid, sent.gid, sent.pid, (outgoing.extensions?.length ?? 0) / 8], 6);
+    // Kernels of 7.36 and 7.37 append labels without saying so.
+    const announced = headerHasExtensionLength(this.agreed.minor) ? (outgoing.extensions?.length ?? 0) / 8 : 0;
+    words.set([sent.uid, sent.gid, sent.pid, announced], 6);
     if (sent.args !== undefined) {
       const { encode } = REQUEST_STRUCTS[outgoing.op as StructuredOpcode] as { encode: EncodeAny };
       encode(words, IN_HEADER_BYTES / 4, sent.args, structBytes === 0 ? undefined : structBytes);
@@ -368,7 +374,9 @@ export class Wire {
 
   /** What the daemon wrote; the result is what its write(2) gives. */
   onReply(buffer: MessageBuffer, length: number): number {
-    return this.receive(buffer.bytes.slice(0, length));
+    const message = buffer.bytes.slice(0, length);
+    this.#options.tap?.('out', message);
+    return this.receive(message);
   }
 
   receive(message: Uint8Array): number {

@@ -192,6 +192,8 @@ static void doSeek(void) {
     if (model[at] != 0) die("byte %#lx is in a hole and should be %02x", at, model[at]);
   if (data < 0) return;
   off_t hole = lseek(fd, data, SEEK_HOLE);
+  /* Memory that ran short, or drop_caches, may have taken a clean page off an allocated, unwritten place: data turns into a hole. */
+  if (hole == data && lseek(fd, data, SEEK_DATA) != data) return;
   if (hole <= data || hole > size) die("SEEK_HOLE from %ld answered %ld", (long)data, (long)hole);
 }
 
