@@ -10,7 +10,7 @@ export interface MountInfo {
   /** Unique among the mounts that exist now; reused later. */
   readonly mountId: number;
   readonly parentId: number;
-  /** `st_dev` of the files on it, as `major:minor`. For FUSE, major is 0 and minor is the connection's number. */
+  /** `st_dev` of the files on it, as `major:minor`. See {@link connectionNumber}. */
   readonly major: number;
   readonly minor: number;
   /** Which directory of the filesystem is mounted: `/` unless it is a bind mount. Binary. */
@@ -102,6 +102,11 @@ function prefixes(path: string): string[] {
 /** Whether a mount type is served by a FUSE daemon of this machine. */
 export function isFuseType(type: string): boolean {
   return /^fuse(blk)?(\.|$)/.test(type);
+}
+
+/** The kernel's number of a FUSE mount's connection: its dev_t, 20 bits of them the minor. That is the minor itself but for fuseblk. */
+export function connectionNumber(mount: Pick<MountInfo, 'major' | 'minor'>): number {
+  return mount.major * 2 ** 20 + mount.minor;
 }
 
 /** The user that mounted a FUSE filesystem (`user_id=`), or undefined. */

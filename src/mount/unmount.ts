@@ -8,7 +8,7 @@ import { childEnvironment, runChild } from './child.ts';
 import { abortConnection } from './connection.ts';
 import { MountError } from './errors.ts';
 import { findHelper, findProgram } from './helper.ts';
-import { isFuseType, type MountInfo, mountOwner, readMountInfo, topmostMount } from './mountinfo.ts';
+import { connectionNumber, isFuseType, type MountInfo, mountOwner, readMountInfo, topmostMount } from './mountinfo.ts';
 import { isPrivileged } from './privilege.ts';
 import { resolveMountPoint } from './resolve.ts';
 
@@ -99,7 +99,7 @@ export async function unmountPath(path: string, settings: UnmountPathSettings = 
     );
   }
   assertMayUnmount(mounted);
-  if (force && !abortConnection(mounted.minor) && isPrivileged()) {
+  if (force && !abortConnection(connectionNumber(mounted)) && isPrivileged()) {
     tryLoadAddon()?.umount(toBinary(mountpoint), UMOUNT_NOFOLLOW | MNT_FORCE);
   }
   const said = isMounted(mounted) ? await detach(mountpoint, { lazy: lazy || force, timeoutMs }) : '';

@@ -28,6 +28,7 @@ import {
   NOTIFY_PRUNE_OUT_SIZE,
   NOTIFY_RETRIEVE_OUT_SIZE,
   NOTIFY_STORE_OUT_SIZE,
+  notificationRow,
 } from '../protocol/index.ts';
 import { ERRNO, FuseError } from './errors.ts';
 import { OUT_HEADER_BYTES, REPLY_WORD } from './exchange.ts';
@@ -53,7 +54,11 @@ export interface NotifierOptions {
 export interface Kernel {
   /** A node's contents and attributes changed: drops both from the caches (INVAL_INODE). */
   changed(node: number): Promise<void>;
-  /** A name was removed: the kernel forgets it. With `node`, also those who watch the directory hear of it (DELETE). */
+  /**
+   * A name was removed: the kernel forgets it. With `node`, the file counts as deleted, and who watches it hears of it (DELETE;
+   * inotify says IN_DELETE_SELF, while the directory's watchers hear nothing since Linux 5.3). Rejects with ENOTEMPTY for a
+   * directory in which the kernel knows names, EBUSY for a mount point.
+   */
   removed(parent: number, name: string, node?: number): Promise<void>;
   /** A name was added, or now names something else: forgets what the kernel believed of it, and the directory's attributes. */
   added(parent: number, name: string): Promise<void>;
@@ -94,6 +99,8 @@ export class Notifier implements Kernel {
   /** By what they say, in the order in which they came. */
   readonly #waiting = new Map<string, Waiting>();
   readonly #retrieving = new Map<number, (data: Uint8Array) => void>();
+  /** Newest notifications that the kernel knows; undefined before INIT. */
+  #minor: number | undefined;
   #writing = 0;
   #nextRetrieve = 1;
   #nextKey = 0;
@@ -104,6 +111,11 @@ export class Notifier implements Kernel {
     this.#writingMax = options.limits?.notifyWritingMax ?? 64;
     this.#source = options.source ?? 0;
     this.#encodeName = options.encodeName;
+  }
+
+  /** What INIT agreed on: notifications that came with a later minor are refused from now on. */
+  agree(minor: number): void {
+    this.#minor = minor;
   }
 
   changed(node: number): Promise<void> {
@@ -134,6 +146,7 @@ export class Notifier implements Kernel {
   }
 
   async invalidateEntry(parent: number, name: string, expireOnly = false): Promise<void> {
+    if (expireOnly) this.#assertKnown('the flag FUSE_EXPIRE_ONLY of INVAL_ENTRY', EXPIRE_ONLY_SINCE);
     const bytes = this.#encodeName(name);
     const message = frame(FUSE_NOTIFY_INVAL_ENTRY, NOTIFY_INVAL_ENTRY_OUT_SIZE, bytes.byteLength + 1);
     const flags = expireOnly ? FUSE_EXPIRE_ONLY : 0;
@@ -210,6 +223,11 @@ export class Notifier implements Kernel {
     this.#retrieving.clear();
   }
 
+  #assertKnown(what: string, since: number): void {
+    if (this.#minor === undefined || since <= this.#minor) return;
+    throw new FuseError('EOPNOTSUPP', `the kernel speaks FUSE 7.${this.#minor}; ${what} came with 7.${since}, do without it`);
+  }
+
   /** For notifications that must not be merged. */
   #ownKey(): string {
     return `own ${this.#nextKey++}`;
@@ -221,7 +239,9 @@ export class Notifier implements Kernel {
     if (errno !== 0 && errno !== ERRNO.ENOENT && errno !== ERRNO.ENODEV) throw FuseError.of(errno);
   }
 
-  #enqueue(key: string, message: Uint8Array): Promise<number> {
+  async #enqueue(key: string, message: Uint8Array): Promise<number> {
+    const row = notificationRow(words(message)[1]);
+    if (row !== undefined) this.#assertKnown(`the notification ${row.name}`, row.since);
     return new Promise((resolve) => {
       const same = this.#waiting.get(key);
       if (same !== undefined) {
@@ -252,6 +272,9 @@ export class Notifier implements Kernel {
     }
   }
 }
+
+/** Minor of FUSE_HAS_EXPIRE_ONLY: an older kernel takes the flag for padding and drops the name at once. */
+const EXPIRE_ONLY_SINCE = 38;
 
 /** A message with its header: code in the field that replies use for their error, unique 0. */
 function frame(code: number, fixedBytes: number, extraBytes = 0): Uint8Array {

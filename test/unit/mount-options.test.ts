@@ -52,6 +52,14 @@ describe('mount options', () => {
     expect(options).toMatchObject({ allowOther: true, defaultPermissions: true, maxRead: 65536 });
   });
 
+  it('make a fuseblk mount of a block device', () => {
+    const options = parseMountOptions('blkdev,fsname=/dev/sdb1,subtype=y,blksize=512');
+    expect(options.blockDevice).toBe(true);
+    expect(mountSource(options)).toEqual({ source: '/dev/sdb1', type: 'fuseblk.y' });
+    expect(kernelMountData(options, identity)).toContain(',blksize=512');
+    expect(() => helperMountOptions(options)).toThrow(/blkdev.*only root/);
+  });
+
   it('never let fsname or subtype reach the data', () => {
     const options = parseMountOptions('fsname=x,subtype=y,auto_unmount');
     expect(options.data).toEqual([]);
@@ -94,6 +102,9 @@ describe('mount options', () => {
     ['user_id=0', 'ERR_FUSEWIRE_BAD_OPTION'],
     ['group_id=0', 'ERR_FUSEWIRE_BAD_OPTION'],
     ['blksize=512', 'ERR_FUSEWIRE_BAD_OPTION'],
+    ['blkdev', 'ERR_FUSEWIRE_BAD_OPTION'],
+    ['blkdev,fsname=disk', 'ERR_FUSEWIRE_BAD_OPTION'],
+    ['blkdev,fsname=/dev/sdb,blksize=x', 'ERR_FUSEWIRE_BAD_OPTION'],
     ['ro=1', 'ERR_FUSEWIRE_BAD_OPTION'],
     ['allow_other=1', 'ERR_FUSEWIRE_BAD_OPTION'],
     ['max_read', 'ERR_FUSEWIRE_BAD_OPTION'],
