@@ -106,6 +106,11 @@ export class LockTable {
     return this.#words[this.#at(entry) + PID];
   }
 
+  owner(entry: number): LockOwner {
+    const at = this.#at(entry);
+    return { low: this.#words[at + OWNER_LOW], high: this.#words[at + OWNER_HIGH] };
+  }
+
   /**
    * Takes an owner's entry away; answers its descriptor to be closed, which ends its locks. While another request of the
    * owner is at work on the descriptor, closing it would also end a lock that is only about to be granted, so then the

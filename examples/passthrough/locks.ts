@@ -1,8 +1,10 @@
 /** POSIX locks and flock. Nothing here blocks a worker: who has to wait gets a promise, and a thread of the addon waits. */
+import { readFileSync } from 'node:fs';
 import { type FileHandle, type FileLock, FuseError, type LockOwner, type LockRequest, type NodeId } from 'fusewire';
 import { check, type Host } from './host.ts';
 import {
   EAGAIN,
+  EDEADLK,
   EINTR,
   F_OFD_GETLK,
   F_OFD_SETLK,
@@ -18,10 +20,14 @@ import {
   O_RDWR,
 } from './linux.ts';
 import type { LockTable } from './lock-table.ts';
+import { closesCircle, type Holder, type LockWaits } from './lock-waits.ts';
 import type { OpenFiles } from './open-files.ts';
 
 const TYPES = { read: F_RDLCK, write: F_WRLCK, unlock: F_UNLCK } as const;
 const FLOCK_OPERATIONS = { read: LOCK_SH, write: LOCK_EX, unlock: LOCK_UN } as const;
+
+/** A line of /proc/PID/fdinfo/FD (lock_get_status in the kernel): kind, start, end. */
+const OFD_LOCK = /^lock:\s+\d+: OFDLCK\s+\S+\s+(READ|WRITE)\s+\S+\s+\S+\s+(\d+)\s+(\d+|EOF)$/gm;
 
 /** A length of 0 means to the end of the file, however far it grows. */
 function lengthOf(start: number, end: number): number {
@@ -31,13 +37,15 @@ function lengthOf(start: number, end: number): number {
 export class Locks {
   readonly #host: Host;
   readonly #table: LockTable;
+  readonly #waits: LockWaits;
   readonly #files: OpenFiles;
   /** Where the addon puts the lock that stands in the way: type, pid, start, length. */
   readonly #found: Uint32Array;
 
-  constructor(host: Host, table: LockTable, files: OpenFiles) {
+  constructor(host: Host, table: LockTable, waits: LockWaits, files: OpenFiles) {
     this.#host = host;
     this.#table = table;
+    this.#waits = waits;
     this.#files = files;
     this.#found = new Uint32Array(host.addon.scratch, 0, 6);
   }
@@ -73,7 +81,16 @@ export class Locks {
       check(result);
       return;
     }
-    return this.#wait('ofd', fd, type, request.start, length, request.signal).finally(() => table.release(entry));
+    const place = this.#waits.enter(node, request);
+    const leave = () => {
+      this.#waits.leave(place);
+      table.release(entry);
+    };
+    if (closesCircle(request.owner, this.#waits.all(), (other) => this.#holdersOn(other))) {
+      leave();
+      throw FuseError.of(EDEADLK);
+    }
+    return this.#wait('ofd', fd, type, request.start, length, request.signal).finally(leave);
   }
 
   /** The lock that stands in the way of the one asked for, or nothing. */
@@ -154,6 +171,35 @@ export class Locks {
       table.release(entry);
     }
     return pid;
+  }
+
+  /** All locks that callers hold on a node: /proc tells which ones belong to a descriptor. */
+  #holdersOn(node: NodeId): Holder[] {
+    const table = this.#table;
+    const holders: Holder[] = [];
+    for (const entry of table.holdAll(node)) {
+      const owner = table.owner(entry);
+      for (const [, type, start, end] of this.#describe(table.fd(entry)).matchAll(OFD_LOCK)) {
+        holders.push({
+          owner,
+          pid: table.pid(entry),
+          type: type === 'WRITE' ? 'write' : 'read',
+          start: Number(start),
+          end: end === 'EOF' ? Number.POSITIVE_INFINITY : Number(end),
+        });
+      }
+      table.release(entry);
+    }
+    return holders;
+  }
+
+  #describe(fd: number): string {
+    try {
+      return readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1');
+    } catch {
+      // Without it nobody is found to wait in a circle.
+      return '';
+    }
   }
 
   #wait(kind: 'ofd' | 'flock', fd: number, type: number, start: number, length: number, signal: AbortSignal): Promise<void> {

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { InodeTable } from '../../examples/passthrough/inode-table.ts';
 import { LockTable } from '../../examples/passthrough/lock-table.ts';
+import { closesCircle, type Holder, LockWaits, type Wait } from '../../examples/passthrough/lock-waits.ts';
 import { OpenFiles } from '../../examples/passthrough/open-files.ts';
 import { fileHandle, type NodeId } from '../../src/filesystem/index.ts';
 
@@ -126,6 +127,51 @@ describe('open files', () => {
     expect(() => files.remove(handles[2])).toThrowError(expect.objectContaining({ code: 'EBADF' }));
     expect([...files.descriptors()]).toEqual([31, 32, 1000]);
     expect(() => files.add(1024)).toThrowError(expect.objectContaining({ code: 'ENFILE' }));
+  });
+});
+
+describe('waiting for locks', () => {
+  const node = 5 as NodeId;
+  const owner = (id: number) => ({ low: -id, high: id });
+  const range = { type: 'write', start: 0, end: 9 } as const;
+  const wait = (id: number, start: number, pid = id): Wait => ({ ...range, node, owner: owner(id), pid, start, end: start + 9 });
+  const held = (id: number, start: number, pid = id): Holder => ({ ...range, owner: owner(id), pid, start, end: start + 9 });
+
+  it('remembers who waits until they leave', () => {
+    const waits = new LockWaits(LockWaits.reserve());
+    const request = { owner: owner(1), type: 'read', start: 3, end: Number.POSITIVE_INFINITY, lockPid: 77 };
+    const first = waits.enter(node, request as never);
+    const second = waits.enter(node, { ...request, type: 'write', end: 2 ** 40 } as never);
+    expect(waits.all()).toEqual([
+      { node, owner: owner(1), pid: 77, type: 'read', start: 3, end: Number.POSITIVE_INFINITY },
+      { node, owner: owner(1), pid: 77, type: 'write', start: 3, end: 2 ** 40 },
+    ]);
+    waits.leave(first);
+    expect(waits.all()).toHaveLength(1);
+    waits.leave(second);
+    expect(waits.all()).toEqual([]);
+  });
+
+  it('finds circles of two and of three, and no others', () => {
+    const two = [wait(1, 10), wait(2, 0)];
+    expect(closesCircle(owner(1), two, () => [held(1, 0), held(2, 10)])).toBe(true);
+    expect(closesCircle(owner(1), two, () => [held(3, 0), held(2, 10)])).toBe(false);
+    const three = [wait(1, 10), wait(2, 20), wait(3, 0)];
+    expect(closesCircle(owner(1), three, () => [held(1, 0), held(2, 10), held(3, 20)])).toBe(true);
+    // A circle that others are in is theirs.
+    expect(closesCircle(owner(4), [...three, wait(4, 0)], () => [held(1, 0), held(2, 10), held(3, 20)])).toBe(false);
+  });
+
+  it('sees no conflict between readers', () => {
+    const waits: Wait[] = [{ ...wait(1, 10), type: 'read' }, wait(2, 0)];
+    const holders: Holder[] = [held(1, 0), { ...held(2, 10), type: 'read' }];
+    expect(closesCircle(owner(1), waits, () => holders)).toBe(false);
+  });
+
+  it('leaves alone what threads of one process may resolve', () => {
+    expect(closesCircle(owner(1), [wait(1, 10, 7), wait(2, 0, 7)], () => [held(1, 0, 7), held(2, 10, 7)])).toBe(false);
+    const threads = [wait(1, 10), wait(2, 0), wait(2, 50)];
+    expect(closesCircle(owner(1), threads, () => [held(1, 0), held(2, 10)])).toBe(false);
   });
 });
 

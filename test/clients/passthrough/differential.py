@@ -604,6 +604,27 @@ def locks():
     for pid in pids:
         os.waitpid(pid, 0)
     t("turns", lambda: os.pread(fd, 10, 200))
+
+    # Two who wait for each other: the second one is told.
+    def circle():
+        r, w = os.pipe()
+        posix_lock(fd, "w", 0, 10)
+        pid = os.fork()
+        if pid == 0:
+            mine = os.open("f", os.O_RDWR)
+            posix_lock(mine, "w", 10, 10)
+            os.write(w, b"x")
+            posix_lock(mine, "w", 0, 10, wait=True)
+            os._exit(0)
+        os.read(r, 1)
+        time.sleep(0.5)
+        try:
+            posix_lock(fd, "w", 10, 10, wait=True)
+        finally:
+            posix_lock(fd, "u")
+            os.waitpid(pid, 0)
+
+    t("deadlock", circle)
     os.close(fd)
 
     a = os.open("f", os.O_RDWR)
@@ -737,6 +758,16 @@ def special():
     fd = os.open("f", os.O_RDWR)
     flags = lambda: struct.unpack("i", fcntl.ioctl(fd, 0x80086601, struct.pack("i", 0)))[0]
     t("flags", flags)
+
+    def chattr():
+        before = os.fstat(fd).st_ctime_ns
+        time.sleep(0.05)
+        fcntl.ioctl(fd, 0x40086602, struct.pack("i", flags() | 0x40))
+        moved = os.fstat(fd).st_ctime_ns != before
+        fcntl.ioctl(fd, 0x40086602, struct.pack("i", flags() & ~0x40))
+        return moved
+
+    t("flags move the change time", chattr)
     t("set append only", lambda: (fcntl.ioctl(fd, 0x40086602, struct.pack("i", flags() | 0x20)), flags() & 0x20))
     t("truncate append only", lambda: os.truncate("f", 0))
     t("unlink append only", lambda: os.unlink("f"))
