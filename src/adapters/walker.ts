@@ -106,6 +106,8 @@ export class Walker {
       pid: identity.pid ?? process.pid,
       signal: this.#end.signal,
       groups: () => groups,
+      securityContexts: () => [],
+      resent: false,
     };
   }
 
@@ -160,6 +162,7 @@ export class Walker {
       congestionThreshold: 192,
       timeGranularityNs: 1,
       requestTimeoutSeconds: 0,
+      maxStackDepth: 0,
     };
     await this.filesystem.init?.(negotiated, NO_KERNEL);
   }

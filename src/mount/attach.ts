@@ -10,10 +10,11 @@ import { statInChild } from './child.ts';
 import { abortConnection, connectionOf, isConnected, isFuseDevice } from './connection.ts';
 import { MountError, type MountErrorCode } from './errors.ts';
 import { findHelper, mountByHelper } from './helper.ts';
-import { isFuseType, type MountInfo, mountOwner, readMountInfo, topmostMount } from './mountinfo.ts';
+import { connectionNumber, isFuseType, type MountInfo, mountOwner, readMountInfo, topmostMount } from './mountinfo.ts';
 import { helperMountOptions, kernelMountData, type MountOptions, mountSource, parseMountOptions } from './options.ts';
 import { isPrivileged } from './privilege.ts';
 import { checkMountPoint, type ResolvedPath, resolveMountPoint } from './resolve.ts';
+import { type Begin, mountCall, mountSynchronously, wantSynchronousInit } from './synchronous.ts';
 import { detach, detachSync, MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from './unmount.ts';
 
 export interface AttachSettings {
@@ -37,6 +38,11 @@ export interface AttachSettings {
   statTimeoutMs?: number;
   /** How long fusermount3 may take, milliseconds. Default 10,000. */
   helperTimeoutMs?: number;
+  /**
+   * Wants synchronous INIT (Linux 6.18): {@link attach} resolves when INIT was answered by this, and rejects as this does. It is
+   * not called where the kernel has no such thing, or fusermount3 mounts: then INIT waits for the caller of attach, as ever.
+   */
+  begin?: Begin;
 }
 
 export interface UnmountSettings {
@@ -63,7 +69,7 @@ export interface Attachment {
   /** Absolute, without symbolic links; empty where a given descriptor's mount is not in sight. */
   readonly mountpoint: string;
   readonly how: 'mount' | 'fusermount' | 'given';
-  /** The kernel's number of the connection: minor of `st_dev`, name of its folder in fusectl. 0 where unknown. */
+  /** The kernel's number of the connection, name of its folder in fusectl: minor of `st_dev`, but for fuseblk. 0 where unknown. */
   readonly connection: number;
   /** The options in force. */
   readonly options: MountOptions;
@@ -141,10 +147,10 @@ async function makeMount(
   const direct = way === 'mount' || (way === 'auto' && privileged && !options.autoUnmount);
   const helper = settings.helper ?? findHelper();
   if (direct) {
-    const result = mountDirectly(settings, resolved, options);
+    const result = await mountDirectly(settings, resolved, options);
     if (result >= 0) return { fd: result, how: 'mount', socket: undefined };
     const refused = result === -errno('EPERM');
-    if (!refused || way === 'mount' || helper === undefined) throw directError(settings, resolved.path, -result);
+    if (!refused || way === 'mount' || helper === undefined) throw directError(settings, resolved.path, -result, options);
   }
   if (helper === undefined) {
     if (process.geteuid?.() === 0)
@@ -163,8 +169,8 @@ async function makeMount(
 }
 
 /** open(/dev/fuse) and mount(2). Answers the descriptor or -errno of mount(2). */
-function mountDirectly(settings: AttachSettings, resolved: ResolvedPath, options: MountOptions): number {
-  const { addon } = settings;
+async function mountDirectly(settings: AttachSettings, resolved: ResolvedPath, options: MountOptions): Promise<number> {
+  const { addon, begin } = settings;
   const device = settings.device ?? '/dev/fuse';
   const fd = addon.openat(AT_FDCWD, toBinary(device), O_RDWR, 0);
   if (fd < 0) {
@@ -176,7 +182,11 @@ function mountDirectly(settings: AttachSettings, resolved: ResolvedPath, options
     const { source, type } = mountSource(options);
     const identity = { fd, mode: resolved.mode as number, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
     const data = kernelMountData(options, identity);
-    const result = addon.mount(toBinary(source), toBinary(resolved.path), toBinary(type), options.flags, toBinary(data));
+    const call = mountCall(source, resolved.path, type, options.flags, data);
+    const result =
+      begin !== undefined && wantSynchronousInit(addon, fd)
+        ? await mountSynchronously(addon, fd, call, begin)
+        : addon.mount(call.source, call.target, call.type, call.flags, call.data);
     if (result === 0) return fd;
     addon.close(fd);
     return result;
@@ -195,7 +205,11 @@ const DIRECT_CODES: Readonly<Record<string, MountErrorCode>> = {
   EACCES: 'ERR_FUSEWIRE_NO_PERMISSION',
 };
 
-function directError(settings: AttachSettings, mountpoint: string, number: number) {
+function directError(settings: AttachSettings, mountpoint: string, number: number, options: MountOptions) {
+  if (options.blockDevice) {
+    const detail = `mount(2) of ${options.fsname} said ${errnoName(number)}`;
+    return new MountError('ERR_FUSEWIRE_MOUNT_FAILED', mountpoint, { errno: number, detail });
+  }
   const code = DIRECT_CODES[errnoName(number)] ?? 'ERR_FUSEWIRE_MOUNT_FAILED';
   let subject = mountpoint;
   if (code === 'ERR_FUSEWIRE_NO_DEVICE') subject = settings.device ?? '/dev/fuse';
@@ -243,7 +257,7 @@ function findNewMount(before: readonly MountInfo[], path: string, connection: nu
     ? known.has(mount.mountId)
       ? undefined
       : mount
-    : mount.minor === connection
+    : connectionNumber(mount) === connection
       ? mount
       : undefined;
 }
@@ -264,7 +278,7 @@ function adopt(settings: AttachSettings, fd: number, options: MountOptions): Att
     throw new MountError('ERR_FUSEWIRE_BAD_DESCRIPTOR', String(fd), { detail: 'its connection has ended' });
   }
   const mount = readMountInfo().find(
-    (candidate) => isFuseType(candidate.type) && candidate.minor === connection && candidate.root === '/',
+    (candidate) => isFuseType(candidate.type) && connectionNumber(candidate) === connection && candidate.root === '/',
   );
   const mountpoint = mount === undefined ? settings.mountpoint && resolvePath(settings.mountpoint) : fromBinary(mount.mountPoint);
   return new GivenAttachment(settings.addon, fd, mountpoint ?? '', connection ?? 0, options);
@@ -292,7 +306,7 @@ class MountedAttachment implements Attachment {
     this.fd = made.fd;
     this.how = made.how;
     this.mountpoint = mountpoint;
-    this.connection = mount.minor;
+    this.connection = connectionNumber(mount);
     this.options = options;
     this.#uniqueId = uniqueMountId(this.#addon, mountpoint);
   }

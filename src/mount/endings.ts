@@ -2,6 +2,7 @@
  * How a process may end while it has mounts. One listener for all of them: each would count against Node's limit of listeners
  * otherwise.
  */
+import { constants } from 'node:os';
 
 /** What has to go when the process does. */
 export interface Ending {
@@ -27,8 +28,10 @@ function onSignal(signal: NodeJS.Signals): void {
     .map((ending) => ending.unmount().catch(() => ending.unmountSync()));
   Promise.all(unmounts).then(() => {
     for (const each of SIGNALS) process.off(each, onSignal);
-    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
-    else listen();
+    if (process.listenerCount(signal) !== 0) listen();
+    // The first process of a pid namespace, as in a container, is spared what a signal does by default.
+    else if (process.pid === 1) process.exit(128 + constants.signals[signal]);
+    else process.kill(process.pid, signal);
   });
 }
 

@@ -37,8 +37,6 @@ const SENTENCES = {
     `The mount at ${subject} is somebody else's${because(detail)}; ask its owner or root to unmount it.`,
   ERR_FUSEWIRE_UNMOUNT_FAILED: (subject: string, detail: string) =>
     `The mount at ${subject} could not be taken away${because(detail)}; end the programs that use it or unmount it lazily with "fusewire umount --lazy".`,
-  ERR_FUSEWIRE_NOT_AVAILABLE: (subject: string, detail: string) =>
-    `${subject} is not available yet${because(detail)}; leave it out for now.`,
 } as const satisfies Record<string, (subject: string, detail: string) => string>;
 
 /** A detail in brackets, on one line whatever it was made from. */

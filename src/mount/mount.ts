@@ -7,13 +7,16 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { assertMethods, capabilitiesOf, type Filesystem } from '../filesystem/index.ts';
 import { importModule } from '../filesystem/module.ts';
-import { deviceSession } from '../filesystem/serve.ts';
+import { type DeviceSessionOptions, deviceSession } from '../filesystem/serve.ts';
 import { type Addon, loadAddon } from '../native/index.ts';
 import {
   assertSensible,
+  begins,
   type Capabilities,
+  type Claim,
   ERRNO,
   entryOf,
+  guard,
   initializeDevice,
   type Kernel,
   type MountLimits,
@@ -25,14 +28,30 @@ import {
   type SessionCounters,
   type SessionEnd,
   type SessionSettings,
+  startRecorder,
   WorkerPool,
 } from '../session/index.ts';
 import { newCounters } from '../session/session.ts';
-import type { ChannelMode, CloseReason } from '../transport/index.ts';
+import {
+  type ChannelMode,
+  type CloseReason,
+  closeTrace,
+  openTrace,
+  type Recorder,
+  RingError,
+  type RingPlace,
+  receiveBytesFor,
+  ringObstacle,
+  ringQueues,
+  type TraceFile,
+  type TraceSettings,
+} from '../transport/index.ts';
 import { type Attachment, attach } from './attach.ts';
 import { addEnding, type Ending, removeEnding } from './endings.ts';
 import { MountError } from './errors.ts';
 import { parseMountOptions } from './options.ts';
+import { mayRegisterBackingFiles } from './privilege.ts';
+import type { Progress } from './synchronous.ts';
 
 /** A filesystem that worker threads load: the module's default export is a filesystem or makes one. */
 export interface ModuleSource {
@@ -50,8 +69,11 @@ export interface MountSettings extends SessionSettings {
   workers?: number;
   /** How workers wait: on their event loop, or asleep in the kernel. Default `event`. This thread always uses its event loop. */
   mode?: ChannelMode;
-  /** `auto` and `device` are /dev/fuse. */
-  transport?: 'auto' | 'device';
+  /**
+   * How requests travel. `device`: by reading and writing /dev/fuse. `uring`: by FUSE-over-io_uring (Linux 6.14 and later, with Y in
+   * /sys/module/fuse/parameters/enable_uring); mounting fails where it cannot be had. `auto`, the default: the device.
+   */
+  transport?: 'auto' | 'device' | 'uring';
   /** Every other limit: messages kept, answers pending, slow requests, notifications, restarts; see {@link MountLimits}. */
   limits?: MountLimits;
   /** Mounts read-only. */
@@ -64,10 +86,22 @@ export interface MountSettings extends SessionSettings {
   name?: string;
   /** Shown as `fuse.SUBTYPE`. Default `fusewire`. */
   subtype?: string;
+  /**
+   * Synchronous INIT (Linux 6.18): mount(2) itself waits until this filesystem serves, so that nobody ever meets a mount that is
+   * not ready, and fails when it cannot. Needs privileges; elsewhere, and on older kernels, mounting goes on as without. Costs the
+   * start of a thread. Default false.
+   */
+  syncInit?: boolean;
   /** How long {@link Mount.unmount} waits for a busy mount before it detaches it, milliseconds. Default 300. */
   busyMs?: number;
   /** How long {@link Mount.unmount} waits for pending answers after a detach, milliseconds. Default 700. */
   drainMs?: number;
+  /**
+   * Records everything that crosses the device in a file, for `fusewire trace` and for tests: lines of JSON when its name ends
+   * with `.jsonl`, else the compact format. A string is the file's name. An existing file is replaced. It holds what programs
+   * read and write, names and contents; it is made readable for its owner alone. Default: nothing is recorded.
+   */
+  trace?: string | TraceSettings;
   /**
    * Unmount on SIGINT, SIGTERM and SIGHUP, then let the signal end the process unless somebody else listens to it.
    * Default true: a mount whose daemon is gone is of no use to anybody.
@@ -106,7 +140,7 @@ interface Server {
   readonly mode: ChannelMode;
   readonly capabilities: Capabilities;
   /** Begins to serve; rejects when the filesystem's init fails. */
-  serve(fd: number, negotiated: Negotiated, notify: NotifyWriter): Promise<void>;
+  serve(fd: number, negotiated: Negotiated, notify: NotifyWriter, ring: RingPlace | undefined): Promise<void>;
   readonly kernel: Kernel;
   counters(): Promise<SessionCounters>;
   /** Answers what is pending, closes the channels, ends the threads. */
@@ -126,22 +160,55 @@ export async function mount(
   mountpoint: string,
   settings: MountSettings = {},
 ): Promise<Mount> {
+  if (settings.trace === undefined) return mountWith(filesystem, mountpoint, settings, undefined);
+  const file = openTrace(settings.trace);
+  const recorder = startRecorder(file, 0);
+  try {
+    return await mountWith(filesystem, mountpoint, settings, { file, recorder });
+  } catch (error) {
+    recorder.close();
+    closeTrace(file);
+    throw error;
+  }
+}
+
+/** What is recorded into, and the recorder of this thread. */
+interface Trace {
+  readonly file: TraceFile;
+  readonly recorder: Recorder;
+}
+
+async function mountWith(
+  filesystem: Filesystem | ModuleSource,
+  mountpoint: string,
+  settings: MountSettings,
+  trace: Trace | undefined,
+): Promise<Mount> {
   const addon = loadAddon();
   const server =
-    'module' in filesystem ? await poolServer(addon, filesystem, settings) : localServer(addon, filesystem, settings);
+    'module' in filesystem
+      ? await poolServer(addon, filesystem, settings, trace?.file)
+      : localServer(addon, filesystem, settings, trace?.recorder);
   let attachment: Attachment | undefined;
+  let negotiated: Negotiated | undefined;
+  let notifier: NotifyThread | undefined;
   try {
     const effective = { ...settings, defaultPermissions: parseMountOptions(settings.mountOptions ?? '').defaultPermissions };
     assertSensible(server.capabilities, effective);
-    attachment = await attach({ addon, mountpoint, ...attachSettings(settings) });
-    const negotiated = await initializeDevice(addon, attachment.fd, {
-      capabilities: server.capabilities,
-      settings: effective,
-      pagesLimit: maxPagesLimit(),
-    });
-    const notifier = new NotifyThread(attachment.fd);
-    await server.serve(attachment.fd, negotiated, notifier.write);
-    return new ActiveMount(attachment, server, negotiated, notifier, settings);
+    const { capabilities } = server;
+    const begin = async (fd: number, progress: Partial<Progress> = {}): Promise<void> => {
+      const ring = ringPlaceOf(addon, fd, server.workers, settings);
+      const wanted = { ...effective, ring: ring !== undefined, mayRegisterBackingFiles: mayRegisterBackingFiles() };
+      const options = { capabilities, settings: wanted, pagesLimit: maxPagesLimit(), recorder: trace?.recorder, ...progress };
+      negotiated = await initializeDevice(addon, fd, options);
+      if (server.workers > 0) trace?.recorder.close();
+      notifier = new NotifyThread(fd, trace && { file: trace.file, channel: server.workers + 1 });
+      if (ring !== undefined && !negotiated.flags.has('FUSE_OVER_IO_URING')) throw new RingError(ERRNO.EOPNOTSUPP);
+      await server.serve(fd, negotiated, notifier.write, ring);
+    };
+    attachment = await attach({ addon, mountpoint, ...attachSettings(settings), ...(settings.syncInit ? { begin } : {}) });
+    if (negotiated === undefined) await begin(attachment.fd);
+    return new ActiveMount(attachment, server, negotiated!, notifier!, settings, trace?.file);
   } catch (error) {
     attachment?.unmountSync();
     attachment?.close();
@@ -162,9 +229,18 @@ class ActiveMount implements Mount, Ending {
   readonly #attachment: Attachment;
   readonly #server: Server;
   readonly #settings: MountSettings;
+  readonly #trace: TraceFile | undefined;
   #unmounting: Promise<void> | undefined;
 
-  constructor(attachment: Attachment, server: Server, negotiated: Negotiated, notifier: NotifyThread, settings: MountSettings) {
+  constructor(
+    attachment: Attachment,
+    server: Server,
+    negotiated: Negotiated,
+    notifier: NotifyThread,
+    settings: MountSettings,
+    trace: TraceFile | undefined,
+  ) {
+    this.#trace = trace;
     this.#notifier = notifier;
     this.kernel = server.kernel;
     this.#attachment = attachment;
@@ -191,6 +267,7 @@ class ActiveMount implements Mount, Ending {
       await this.#server.stop(0);
       await this.#notifier.end();
       this.#attachment.close();
+      if (this.#trace !== undefined) closeTrace(this.#trace);
     }
   }
 
@@ -226,7 +303,7 @@ class ActiveMount implements Mount, Ending {
 }
 
 /** Serves an object on this thread's event loop. */
-function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettings): Server {
+function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettings, recorder: Recorder | undefined): Server {
   if ((settings.workers ?? 0) !== 0) {
     throw new MountError('ERR_FUSEWIRE_BAD_OPTION', 'workers', {
       detail: 'a filesystem object is served on this thread; to use workers put it into a module and mount { module }',
@@ -234,6 +311,8 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
   }
   assertMethods(filesystem);
   let session: Session | undefined;
+  let backing: number | undefined;
+  let isOpen = false;
   let resolveEnded!: (end: SessionEnd) => void;
   const ended = new Promise<SessionEnd>((resolve) => {
     resolveEnded = resolve;
@@ -247,28 +326,67 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
       if (session === undefined) throw new Error('nothing is mounted yet');
       return session.kernel;
     },
-    async serve(fd, negotiated, notify) {
+    async serve(fd, negotiated, notify, ring) {
+      if (negotiated.flags.has('FUSE_PASSTHROUGH')) backing = addon.backingTable();
       // The channel closes what it is given; the attachment keeps the descriptor of the mount.
-      const own = { addon, fd: addon.dup(fd), mode: 'event', negotiated, notify, limits: settings.limits ?? {} } as const;
+      const own = {
+        addon,
+        fd: addon.dup(fd),
+        mode: 'event',
+        negotiated,
+        notify,
+        limits: settings.limits ?? {},
+        ring,
+        backing,
+        recorder,
+      } as const;
       session = deviceSession(filesystem, own);
       session.ended.then(resolveEnded);
       await session.prepare();
       session.open();
+      isOpen = true;
+      if (ring === undefined) guardThis(addon, own, session);
     },
     async counters() {
       return { ...(session?.counters ?? newCounters()) };
     },
     async stop(timeoutMs) {
-      if (session === undefined) resolveEnded({ reason: 'closed', errno: 0 });
+      // A session that never opened, as when the filesystem's init failed, tells of no end.
+      if (!isOpen) resolveEnded({ reason: 'closed', errno: 0 });
       await session?.drain(timeoutMs);
       session?.channel.close();
       await ended;
+      if (backing !== undefined) addon.backingEnd(backing);
     },
   };
 }
 
+/** This thread can sleep in a call on its own mount; then another answers. */
+function guardThis(
+  addon: Addon,
+  { fd, negotiated, limits }: Pick<DeviceSessionOptions, 'fd' | 'negotiated' | 'limits'>,
+  session: Session,
+) {
+  const thread = {
+    threadId: addon.threadId(),
+    fd,
+    receiveBytes: receiveBytesFor({ maxWriteBytes: negotiated.maxWrite, maxPages: negotiated.maxPages }),
+    // That this runs says it.
+    ping: () => Promise.resolve(),
+    take(message: Uint8Array, claim: Claim) {
+      if (begins(claim)) session.channel.inject?.(message);
+    },
+  };
+  session.ended.then(guard(thread, limits.guardMs));
+}
+
 /** Serves a module on worker threads. */
-async function poolServer(addon: Addon, source: ModuleSource, settings: MountSettings): Promise<Server> {
+async function poolServer(
+  addon: Addon,
+  source: ModuleSource,
+  settings: MountSettings,
+  trace: TraceFile | undefined,
+): Promise<Server> {
   const module = source.module instanceof URL ? source.module.href : moduleUrl(source.module);
   const { shared, sharedEnd, workers: workersOfModule } = await importModule(module);
   const workers = settings.workers ?? workersOfModule ?? DEFAULT_WORKERS;
@@ -294,6 +412,7 @@ async function poolServer(addon: Addon, source: ModuleSource, settings: MountSet
     mode,
     limits: settings.limits ?? {},
     addon,
+    trace,
   });
   const endShared = once(() => sharedEnd?.(common as never));
   let capabilities: Capabilities;
@@ -309,9 +428,9 @@ async function poolServer(addon: Addon, source: ModuleSource, settings: MountSet
     mode,
     capabilities,
     kernel,
-    serve(fd, negotiated, notify) {
+    serve(fd, negotiated, notify, ring) {
       write = notify;
-      return pool.serve(fd, negotiated);
+      return pool.serve(fd, negotiated, ring);
     },
     counters: () => pool.counters(),
     async stop(timeoutMs) {
@@ -320,6 +439,23 @@ async function poolServer(addon: Addon, source: ModuleSource, settings: MountSet
       endShared();
     },
   };
+}
+
+/** Entries of all workers together on each queue: what max_background allows by default. Their memory is there as it is used. */
+const RING_ENTRIES = 256;
+/** Of one ring, so that a machine with hundreds of processors does not make hundreds of thousands of them. */
+const RING_ENTRIES_MAX = 8192;
+
+/** Where the first worker's ring belongs, when rings are wanted; throws {@link RingError} where there can be none. */
+function ringPlaceOf(addon: Addon, fd: number, workers: number, settings: MountSettings): RingPlace | undefined {
+  if (settings.transport !== 'uring') return undefined;
+  const obstacle = ringObstacle(addon, fd);
+  if (obstacle !== 0) throw new RingError(obstacle);
+  const threads = Math.max(workers, 1);
+  const queues = ringQueues();
+  const share = Math.min(RING_ENTRIES / threads, RING_ENTRIES_MAX / queues);
+  const depth = settings.limits?.ringDepth ?? Math.max(Math.ceil(share), 1);
+  return { queues, depth, key: addon.ringKeys(threads) };
 }
 
 function once(action: () => void): () => void {

@@ -44,7 +44,6 @@ interface OptionRow {
 }
 
 const SET_BY_LIBRARY = 'it is set by fusewire itself';
-const BLOCK_DEVICE = 'it exists only for filesystems on block devices';
 
 const ROWS: readonly OptionRow[] = [
   { name: 'rw', clear: MS_RDONLY, helper: 'takes' },
@@ -79,6 +78,9 @@ const ROWS: readonly OptionRow[] = [
   { name: 'defcontext', value: 'text', data: true, helper: 'refuses' },
   { name: 'rootcontext', value: 'text', data: true, helper: 'refuses' },
 
+  { name: 'blkdev', helper: 'refuses' },
+  { name: 'blksize', value: 'number', data: true, helper: 'refuses' },
+
   { name: 'fsname', value: 'text' },
   { name: 'subtype', value: 'text' },
   { name: 'auto_unmount' },
@@ -99,8 +101,6 @@ const ROWS: readonly OptionRow[] = [
   { name: 'rootmode', value: 'text', refused: SET_BY_LIBRARY },
   { name: 'user_id', value: 'text', refused: SET_BY_LIBRARY },
   { name: 'group_id', value: 'text', refused: SET_BY_LIBRARY },
-  { name: 'blksize', value: 'text', refused: BLOCK_DEVICE },
-  { name: 'blkdev', refused: BLOCK_DEVICE },
 ];
 
 const ROW_BY_NAME: ReadonlyMap<string, OptionRow> = new Map(ROWS.map((row) => [row.name, row]));
@@ -119,6 +119,11 @@ export interface MountOptions {
   readonly subtype?: string;
   /** fusermount3 stays and takes the mount away when the daemon dies in whatever way. */
   readonly autoUnmount: boolean;
+  /**
+   * A filesystem on a block device (`blkdev`): the type is `fuseblk`, `fsname` the path of the device, which the kernel holds while
+   * it is mounted. Only there are BMAP and SYNCFS sent, and DESTROY, for which umount(2) waits.
+   */
+  readonly blockDevice: boolean;
   readonly allowOther: boolean;
   readonly defaultPermissions: boolean;
   readonly readOnly: boolean;
@@ -177,13 +182,17 @@ export function parseMountOptions(text: string, defaults: MountOptionDefaults = 
   let fsname = defaults.fsname;
   let subtype = defaults.subtype;
   let autoUnmount = false;
+  let blockDevice = false;
   for (const piece of splitOptions(text)) {
     const { row, value } = parseOption(piece);
     if (row === undefined || row.ignored) continue;
     if (row.name === 'fsname') fsname = unescapeOptionValue(value);
     else if (row.name === 'subtype') subtype = value;
     else if (row.name === 'auto_unmount') autoUnmount = true;
-    else {
+    else if (row.name === 'blkdev') {
+      blockDevice = true;
+      given.push(piece);
+    } else {
       if (row.data) data.set(row.name, piece);
       flags = (flags & ~(row.clear ?? 0)) | (row.set ?? 0);
       given.push(piece);
@@ -200,6 +209,7 @@ export function parseMountOptions(text: string, defaults: MountOptionDefaults = 
       detail: 'a subtype has no comma, backslash or slash',
     });
   }
+  checkBlockDevice(blockDevice, fsname, data.has('blksize'));
   const maxRead = data.get('max_read');
   return {
     flags,
@@ -208,6 +218,7 @@ export function parseMountOptions(text: string, defaults: MountOptionDefaults = 
     ...(fsname === undefined || fsname === '' ? {} : { fsname }),
     ...(subtype === undefined || subtype === '' ? {} : { subtype }),
     autoUnmount,
+    blockDevice,
     allowOther: data.has('allow_other'),
     defaultPermissions: data.has('default_permissions'),
     readOnly: (flags & MS_RDONLY) !== 0,
@@ -240,13 +251,22 @@ function parseOption(piece: string): { row: OptionRow | undefined; value: string
   return { row, value };
 }
 
+function checkBlockDevice(blockDevice: boolean, fsname: string | undefined, hasBlksize: boolean): void {
+  if (blockDevice && !fsname?.startsWith('/'))
+    throw new MountError('ERR_FUSEWIRE_BAD_OPTION', 'blkdev', {
+      detail: 'it needs fsname= with the absolute path of the device',
+    });
+  if (!blockDevice && hasBlksize)
+    throw new MountError('ERR_FUSEWIRE_BAD_OPTION', 'blksize', { detail: 'it needs blkdev: only a block device has blocks' });
+}
+
 function checkText(name: string, text: string | undefined): void {
   if (text === undefined) return;
   if (text.includes('\0')) throw new MountError('ERR_FUSEWIRE_BAD_OPTION', name, { detail: 'it has a NUL character in it' });
-  // The type of the mount is `fuse.SUBTYPE`, and shares the limit of the source.
-  if (Buffer.byteLength(text) > MOUNT_STRING_BYTES_MAX - 'fuse.'.length) {
+  // The type of the mount is `fuse.SUBTYPE` or `fuseblk.SUBTYPE`, and shares the limit of the source.
+  if (Buffer.byteLength(text) > MOUNT_STRING_BYTES_MAX - 'fuseblk.'.length) {
     throw new MountError('ERR_FUSEWIRE_BAD_OPTION', name, {
-      detail: `it is longer than ${MOUNT_STRING_BYTES_MAX - 'fuse.'.length} bytes`,
+      detail: `it is longer than ${MOUNT_STRING_BYTES_MAX - 'fuseblk.'.length} bytes`,
     });
   }
 }
@@ -278,9 +298,10 @@ export function kernelMountData(options: MountOptions, identity: KernelMountIden
 
 /** The source and the type arguments of mount(2). */
 export function mountSource(options: MountOptions): { source: string; type: string } {
+  const type = options.blockDevice ? 'fuseblk' : 'fuse';
   return {
     source: options.fsname ?? options.subtype ?? 'fuse',
-    type: options.subtype === undefined ? 'fuse' : `fuse.${options.subtype}`,
+    type: options.subtype === undefined ? type : `${type}.${options.subtype}`,
   };
 }
 

@@ -12,3 +12,13 @@ export function isPrivileged(statusPath = '/proc/self/status'): boolean {
     return process.geteuid?.() === 0;
   }
 }
+
+/** Whether this process may register backing files: the kernel asks for CAP_SYS_ADMIN in the first user namespace. */
+export function mayRegisterBackingFiles(statusPath?: string, uidMapPath = '/proc/self/uid_map'): boolean {
+  try {
+    // Of the first namespace alone every user is mapped to itself.
+    return isPrivileged(statusPath) && /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync(uidMapPath, 'latin1'));
+  } catch {
+    return false;
+  }
+}

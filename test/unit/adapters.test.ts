@@ -266,7 +266,8 @@ describe('fromNodeFs', () => {
       await promises.writeFile(join(root, 'in/d/f'), 'inside');
       await promises.writeFile(join(root, 'out/f'), 'outside');
       const filesystem = fromNodeFs(promises, { root: join(root, 'in') });
-      const request = { uid: 0, gid: 0, pid: 1, operation: '', signal: new AbortController().signal, groups: () => [] };
+      const asks = { uid: 0, gid: 0, pid: 1, operation: '', signal: new AbortController().signal };
+      const request = { ...asks, groups: () => [], securityContexts: () => [], resent: false };
       const d = await filesystem.lookup!(1 as NodeId, 'd', request);
       await promises.rename(join(root, 'in/d'), join(root, 'in/was'));
       await promises.symlink('../out', join(root, 'in/d'));
