@@ -4,12 +4,14 @@
       "target_name": "fusewire",
       "sources": [
         "src/addon.c",
+        "src/backing.c",
         "src/buffers.c",
         "src/device.c",
         "src/files.c",
         "src/identity.c",
         "src/locks.c",
         "src/mount.c",
+        "src/uring.c",
         "src/wake.c",
         "src/watch.c"
       ],

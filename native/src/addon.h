@@ -44,6 +44,7 @@ struct buffer_slot {
 
 struct watch;
 struct lock_desk;
+struct ring;
 
 struct environment {
   napi_env env;
@@ -57,6 +58,8 @@ struct environment {
   int watch_last_id;
   uint32_t watches_closing;
   struct lock_desk *locks;
+  struct ring *rings;
+  int ring_last_id;
   bool ending;
   napi_async_cleanup_hook_handle cleanup;
 };
@@ -67,12 +70,14 @@ struct function_row {
 };
 
 /* Each file's functions, ended by a row without a name. */
+extern const struct function_row backing_functions[];
 extern const struct function_row buffer_functions[];
 extern const struct function_row device_functions[];
 extern const struct function_row file_functions[];
 extern const struct function_row identity_functions[];
 extern const struct function_row lock_functions[];
 extern const struct function_row mount_functions[];
+extern const struct function_row uring_functions[];
 extern const struct function_row wake_functions[];
 extern const struct function_row watch_functions[];
 
@@ -84,6 +89,7 @@ void wake_end(struct environment *self);
 int wake_signal(void);
 void watches_end(struct environment *self);
 void locks_end(struct environment *self);
+void rings_end(struct environment *self);
 void identity_begin(void);
 /* Frees `self` once it is ending and its last watch has closed. */
 void environment_maybe_free(struct environment *self);

@@ -1,3 +1,5 @@
+import type { Ring } from './ring.ts';
+
 /**
  * The typed face of the native addon (`native/`): system calls that Node lacks.
  *
@@ -83,6 +85,70 @@ export interface Addon {
   watchFor(id: number, events: number): number;
   /** Ends a watch. Must come before `fd` is closed. Ending it twice is harmless. */
   unwatch(id: number): void;
+
+  // --- FUSE-over-io_uring --------------------------------------------------------------------------------------------
+
+  /**
+   * Makes a ring of this thread with `depth` entries on each of `queues` queues (the connection has one for each possible
+   * processor). A payload holds `payloadBytes`: at least 8,192, max_write, and max_pages of 4,096 bytes. Nothing is registered
+   * yet. When a thread ended without closing its ring of the same `key`, this one takes its memory over, and {@link ringStart}
+   * answers the requests that it had with ECONNABORTED. Returns -errno where the kernel or a sandbox refuses (-ENOSYS, -EPERM,
+   * -ENOMEM), -EINVAL when the memory taken over has other sizes.
+   */
+  ringOpen(device: number, queues: number, depth: number, payloadBytes: number, key: number): Ring | number;
+  /**
+   * Registers `count` entries from `from` on (entry n serves queue n modulo the queues), and with the first call waits for the
+   * device too. Returns 0 or -errno: -EOPNOTSUPP where `enable_uring` is off, -EAGAIN
+   * before the INIT reply. The connection leaves the device once every queue of it has an entry, of whichever ring.
+   */
+  ringStart(ring: number, from: number, count: number): number;
+  /**
+   * Submits the first `commits` rows of {@link Ring.commits}, and takes what arrived into {@link Ring.news}; returns how many rows.
+   * With `wait` the thread sleeps until there is one, or returns -EINTR when it is woken, as {@link receive}.
+   */
+  ringTurn(ring: number, commits: number, wait: boolean): number;
+  /**
+   * Makes a descriptor readable whenever the ring has something, for {@link watch}, or stops that; returns the descriptor, which
+   * stays the ring's, or -errno. A turn that does not wait makes it unreadable again.
+   */
+  ringBell(ring: number, rings: boolean): number;
+  /** Ends a ring. Requests that were delivered and not committed wait until the connection ends. */
+  ringClose(ring: number): void;
+  /**
+   * Makes a registration fail on purpose: where INIT announced rings and none could be made, the kernel holds every request back
+   * until then. Returns the expected -EINVAL. Harmless where there are rings.
+   */
+  ringRefuse(ring: number): number;
+  /** The first of `count` keys that no other ring of this process has. */
+  ringKeys(count: number): number;
+  /** Frees what a thread that ended without closing its ring left behind, once the connection is gone. */
+  ringForget(key: number): void;
+  /**
+   * Writes the message once from each processor that this process may use (of `processors`), by a thread of its own. Requests that
+   * the kernel queued while a queue had no entries are delivered only after the next answer on it: a RETRIEVE makes one.
+   */
+  writeOnProcessors(fd: number, buffer: number, offset: number, length: number, processors: number): number;
+
+  // --- backing files -------------------------------------------------------------------------------------------------
+
+  /**
+   * A table of the open inodes of a connection, for every thread of the process: which of them are open, how often, and by which
+   * backing id. Returns its id, or -ENOMEM.
+   */
+  backingTable(): number;
+  /**
+   * Counts an open of `node`. When it is the first one and `device` is not -1, registers a backing file by ioctl(2) on that
+   * descriptor, with the argument in the buffer. Returns the backing id by which the node is open, 0 when by none, or -ENOMEM
+   * (then nothing was counted). The i32 behind the argument says what the ioctl returned, 0 where none was made; after -EPERM none
+   * is made on that table any more.
+   */
+  backingEnter(table: number, node: number, device: number, request: number, buffer: number, offset: number): number;
+  /** Takes an open of `node` off. Returns the backing id when it was the last one, for the caller to give back; else 0. */
+  backingLeave(table: number, node: number): number;
+  /** How many nodes are open. */
+  backingNodes(table: number): number;
+  /** Frees a table. Its id is never used again; with it, the others do nothing. */
+  backingEnd(table: number): void;
 
   /** This thread's id (gettid). */
   threadId(): number;

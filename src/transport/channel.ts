@@ -77,6 +77,8 @@ export interface Channel {
    * for example after it was woken for a message from another thread, counts itself as pending.
    */
   setPending(count: number): void;
+  /** Delivers a message that another thread received by this channel's descriptor, as soon as the handler may have one. */
+  inject?(message: Uint8Array): void;
   /** Stops delivery; staged replies leave first. The descriptor is closed. Idempotent. */
   close(): void;
 }

@@ -2,6 +2,7 @@ import { constants as fsConstants } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { type Addon, loadAddon } from '../native/index.ts';
 import { CloneError } from './errors.ts';
+import type { Recorder } from './record.ts';
 
 const { ENOTTY, EINVAL } = osConstants.errno;
 const AT_FDCWD = -100;
@@ -22,13 +23,16 @@ export interface ClonedDevice {
  * (FUSE_DEV_IOC_CLONE). A request that was received through a clone must be answered through it; closing the clone fails
  * what is unanswered with ECONNABORTED.
  *
+ * `recorder`: records the call.
+ *
  * @throws {CloneError} when /dev/fuse does not open, or `fd` is not attached to a mount (EPERM).
  */
-export function cloneDevice(fd: number, addon: Addon = loadAddon()): ClonedDevice {
+export function cloneDevice(fd: number, addon: Addon = loadAddon(), recorder?: Recorder): ClonedDevice {
   const clone = addon.openat(AT_FDCWD, '/dev/fuse', fsConstants.O_RDWR, 0);
   if (clone < 0) throw new CloneError('open of /dev/fuse', -clone);
   new Uint32Array(addon.scratch, 0, 1)[0] = fd;
   const status = addon.ioctlBuffer(clone, FUSE_DEV_IOC_CLONE, 0, 0);
+  recorder?.ioctl(FUSE_DEV_IOC_CLONE, new Uint8Array(addon.scratch.slice(0, 4)), status);
   if (status >= 0) return { fd: clone, isShared: false };
   addon.close(clone);
   if (-status !== ENOTTY && -status !== EINVAL) throw new CloneError('FUSE_DEV_IOC_CLONE', -status);

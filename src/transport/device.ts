@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { type Addon, loadAddon } from '../native/index.ts';
 import type { Channel, ChannelHandler, ChannelMode, CloseReason, MessageBuffer } from './channel.ts';
 import { ChannelUsedError } from './errors.ts';
+import { rethrow, STATE_ENDED, STATE_ENDING, STATE_NEW, STATE_OPEN, WayBack } from './life.ts';
 import { type PooledBuffer, REPLY_PAYLOAD_AT, RequestPool, SizedPool, takeBack } from './pool.ts';
 
 const { EAGAIN, ECONNABORTED, EINTR, EINVAL, ENODEV, ENOENT } = constants.errno;
@@ -66,18 +67,6 @@ export function receiveBytesFor(limits: { maxWriteBytes: number; maxPages: numbe
   return Math.max(Math.max(limits.maxWriteBytes, limits.maxPages * 4096) + HEADER_ROOM_BYTES, RECEIVE_BYTES_LEAST);
 }
 
-/** Of a channel: not opened, open, ending as soon as the handler has returned, ended. */
-const STATE_NEW = 0;
-const STATE_OPEN = 1;
-const STATE_ENDING = 2;
-const STATE_ENDED = 3;
-
-function rethrow(error: unknown): void {
-  queueMicrotask(() => {
-    throw error;
-  });
-}
-
 /**
  * The channel over /dev/fuse.
  *
@@ -108,8 +97,10 @@ export class DeviceChannel implements Channel {
   #isReceiving = false;
   #isPaused = false;
   #isNonBlocking = false;
-  #isResuming = false;
+  readonly #wayBack = new WayBack(() => this.#serveInKernel());
   #pendingCount = 0;
+  /** What came by {@link inject} and waits until the handler may have it. */
+  readonly #injected: Uint8Array[] = [];
   /** 0 while there is none. */
   #watchId = 0;
 
@@ -209,7 +200,12 @@ export class DeviceChannel implements Channel {
   setPending(count: number): void {
     this.#pendingCount = count;
     if (this.#isPaused && !this.#isReceiving && this.#state === STATE_OPEN) this.#unpause();
-    if (count === 0 && this.mode === 'blocking' && this.#state === STATE_OPEN && !this.#isReceiving) this.#resumeAfter(1);
+    if (count === 0 && this.mode === 'blocking' && this.#state === STATE_OPEN && !this.#isReceiving) this.#wayBack.after(1);
+  }
+
+  inject(message: Uint8Array): void {
+    this.#injected.push(message);
+    if (!this.#isReceiving) this.#deliverInjected();
   }
 
   close(): void {
@@ -243,6 +239,17 @@ export class DeviceChannel implements Channel {
     } catch (error) {
       this.#onFault(error);
     }
+  }
+
+  #deliverInjected(): void {
+    while (this.#injected.length > 0 && this.#state === STATE_OPEN && !this.#isFull) {
+      const message = this.#injected.shift()!;
+      this.#requests.current.bytes.set(message);
+      this.#isReceiving = true;
+      this.#deliver(message.byteLength);
+      this.#leaveLoop();
+    }
+    if (this.#state === STATE_OPEN && this.#watchId !== 0 && this.#isFull) this.#pause();
   }
 
   #refuse(reply: PooledBuffer, errno: number): void {
@@ -333,7 +340,7 @@ export class DeviceChannel implements Channel {
 
   #afterDrain(): void {
     if (this.#isFull) this.#pause();
-    else if (this.mode === 'blocking' && this.#pendingCount === 0) this.#resumeAfter(1);
+    else if (this.mode === 'blocking' && this.#pendingCount === 0) this.#wayBack.after(1);
   }
 
   /** Waits on the event loop, as event mode does always and blocking mode while answers are pending. */
@@ -358,10 +365,11 @@ export class DeviceChannel implements Channel {
   }
 
   #unpause(): void {
-    if (this.#isFull) return;
+    if (this.#injected.length > 0) this.#deliverInjected();
+    if (this.#isFull || this.#state !== STATE_OPEN) return;
     this.#isPaused = false;
     this.#addon.watchFor(this.#watchId, POLLIN);
-    if (this.mode === 'blocking' && this.#pendingCount === 0) this.#resumeAfter(1);
+    if (this.mode === 'blocking' && this.#pendingCount === 0) this.#wayBack.after(1);
   }
 
   #setNonBlocking(isNonBlocking: boolean): void {
@@ -396,28 +404,9 @@ export class DeviceChannel implements Channel {
     } while (!isWoken && this.#state === STATE_OPEN && this.#pendingCount === 0 && !this.#isFull);
     this.#leaveLoop();
     if (this.#state !== STATE_OPEN) return;
-    if (isWoken) this.#resumeAfter(2);
+    if (isWoken) this.#wayBack.after(2);
     else this.#serveOnLoop();
   }
-
-  /**
-   * Back to the kernel after this many check phases of the event loop. One gives pending callbacks their turn; between
-   * two lies a whole poll phase, so that what was posted to this thread before it was woken has arrived.
-   */
-  #resumeAfter(turns: number): void {
-    if (this.#isResuming) return;
-    this.#isResuming = true;
-    setImmediate(this.#onTurn, turns - 1);
-  }
-
-  readonly #onTurn = (turnsLeft: number): void => {
-    if (turnsLeft > 0) {
-      setImmediate(this.#onTurn, turnsLeft - 1);
-      return;
-    }
-    this.#isResuming = false;
-    this.#serveInKernel();
-  };
 
   // --- the end ---------------------------------------------------------------------------------------------------------
 

@@ -31,3 +31,23 @@ export class CloneError extends Error {
     this.errno = errno;
   }
 }
+
+/** Thrown when FUSE-over-io_uring cannot be had; the device still serves. */
+export class RingError extends Error {
+  readonly code = 'ERR_FUSEWIRE_RING';
+  override readonly name = 'RingError';
+  /** The positive error number. */
+  readonly errno: number;
+  constructor(errno: number) {
+    const cause = errnoName(errno);
+    super(`FUSE-over-io_uring cannot be used here (${cause}): ${RING_ADVICE[cause] ?? 'mount with transport device'}.`);
+    this.errno = errno;
+  }
+}
+
+const RING_ADVICE: Readonly<Record<string, string>> = {
+  EOPNOTSUPP: 'write Y to /sys/module/fuse/parameters/enable_uring, on Linux 6.14 or later',
+  EPERM: 'see /proc/sys/kernel/io_uring_disabled and the seccomp profile of the container',
+  ENOSYS: 'this kernel, or the seccomp profile of the container, has no io_uring',
+  ENOMEM: 'take fewer workers, a smaller depth, or a smaller max_write',
+};

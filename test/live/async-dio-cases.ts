@@ -18,6 +18,7 @@ import { type FileSpec, type Pending, type Seen, Withheld } from './withheld.ts'
 export interface Serving {
   workers: number;
   mode: 'event' | 'blocking';
+  transport?: 'device' | 'uring';
 }
 
 const KIB = 1024;
