@@ -22,8 +22,9 @@ export function setAttributes(host: Host, callers: Callers, fd: number, open: nu
   // the write-back cache the kernel adds its change time, which no host lets anybody set.)
   if ((request.valid & ~FATTR_CTIME) === 0) {
     const stripped = callers.run(request, () => addon.fchownat(fd, '', -1, -1, ITSELF));
-    // Who writes need not be the owner. The kernel has checked already; what it asks for is done in its name.
-    check(stripped === -EPERM ? callers.clearSetId(fd, (mode) => addon.fchmodat(AT_FDCWD, host.path(fd), mode)) : stripped);
+    // Who writes need not be the owner; chown(file, -1, -1) of somebody else's file looks the same. Whoever may write could take
+    // the bits away by writing, so for those it is done, and nobody else gets further than on the host.
+    check(stripped === -EPERM ? callers.clearSetId(request, host, fd) : stripped);
   }
   if (mode !== undefined) check(addon.fchmodat(AT_FDCWD, host.path(fd), mode & 0o7777));
   if (size !== undefined) {
@@ -42,8 +43,10 @@ function setTimes(host: Host, fd: number, request: SetattrRequest): void {
   check(result === -EINVAL ? set(AT_FDCWD, host.path(fd), 0) : result);
 }
 
+/** A time that no number holds exactly becomes the nearest one that does; the host puts what it can hold in its place anyway. */
 function seconds(time: Timespec | 'now' | undefined): number {
-  return typeof time === 'object' ? time.seconds : 0;
+  if (typeof time !== 'object') return 0;
+  return Math.max(Number.MIN_SAFE_INTEGER, Math.min(time.seconds, Number.MAX_SAFE_INTEGER));
 }
 
 function nanoseconds(time: Timespec | 'now' | undefined): number {

@@ -2,9 +2,23 @@
 import { readFileSync } from 'node:fs';
 import { FuseError, type Request } from 'fusewire';
 import type { Addon } from 'fusewire/native';
-import { AT_EMPTY_PATH, EACCES, EIO, S_ISGID, S_ISUID, S_IXGRP, STATX_MODE } from './linux.ts';
+import type { Host } from './host.ts';
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  EACCES,
+  EIO,
+  EPERM,
+  O_WRONLY,
+  PERMISSION_BITS,
+  S_ISGID,
+  S_ISUID,
+  S_IXGRP,
+  STATX_BASIC_STATS,
+} from './linux.ts';
 
-/** Where `mode` lies in struct statx. */
+/** Where `gid` and `mode` lie in struct statx. */
+const STATX_GID_AT = 24;
 const STATX_MODE_AT = 28;
 
 export class Callers {
@@ -12,10 +26,12 @@ export class Callers {
   /** Only root can take another identity. For anyone else all callers are the same user anyway. */
   readonly #privileged = process.geteuid?.() === 0;
   readonly #mode: Uint16Array;
+  readonly #group: Uint32Array;
 
   constructor(addon: Addon) {
     this.#addon = addon;
     this.#mode = new Uint16Array(addon.scratch, STATX_MODE_AT, 1);
+    this.#group = new Uint32Array(addon.scratch, STATX_GID_AT, 1);
   }
 
   /**
@@ -55,15 +71,23 @@ export class Callers {
     return this.hasSetId(fd) ? this.run(request, call) : call();
   }
 
-  /** Takes set-id bits away as the host does for a writer: set-group-id stays where it is not for execution. */
-  clearSetId(fd: number, chmod: (mode: number) => number): number {
+  /**
+   * Takes the set-id bits of a file away as the host does for a writer: set-group-id stays where the file is not for execution by
+   * its group and the caller is in that group. Who may not write gets the host's refusal.
+   */
+  clearSetId(request: Request, host: Host, fd: number): number {
+    const writable = this.run(request, () => host.reopen(fd, O_WRONLY));
+    if (writable < 0) return -EPERM;
+    this.#addon.close(writable);
     if (!this.hasSetId(fd)) return 0;
-    const mode = this.#mode[0] & 0o7777;
-    return chmod(mode & ~S_ISUID & ~((mode & S_IXGRP) !== 0 ? S_ISGID : 0));
+    const mode = this.#mode[0] & PERMISSION_BITS;
+    const isMember = request.gid === this.#group[0] || groupsOf(request.pid).includes(this.#group[0]);
+    const group = (mode & S_IXGRP) !== 0 || !isMember ? S_ISGID : 0;
+    return this.#addon.fchmodat(AT_FDCWD, host.path(fd), mode & ~S_ISUID & ~group);
   }
 
   hasSetId(fd: number): boolean {
-    if (this.#addon.statx(fd, '', AT_EMPTY_PATH, STATX_MODE, 0, 0) < 0) return false;
+    if (this.#addon.statx(fd, '', AT_EMPTY_PATH, STATX_BASIC_STATS, 0, 0) < 0) return false;
     return (this.#mode[0] & (S_ISUID | S_ISGID)) !== 0;
   }
 }

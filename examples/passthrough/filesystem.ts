@@ -59,7 +59,7 @@ import { Callers } from './callers.ts';
 import { Directory } from './directory.ts';
 import { check, Host } from './host.ts';
 import { InodeTable } from './inode-table.ts';
-import { Ioctls } from './ioctls.ts';
+import { changesFlags, Ioctls } from './ioctls.ts';
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -69,11 +69,13 @@ import {
   ENFILE,
   ENOSYS,
   ENXIO,
+  EPERM,
   ESTALE,
   O_CREAT,
   O_DIRECT,
   O_DIRECTORY,
   O_EXCL,
+  O_NOATIME,
   O_NOFOLLOW,
   O_PATH,
   O_RDONLY,
@@ -86,6 +88,7 @@ import {
   STATX_BTIME,
 } from './linux.ts';
 import { LockTable } from './lock-table.ts';
+import { LockWaits } from './lock-waits.ts';
 import { Locks } from './locks.ts';
 import { assertName, Nodes } from './nodes.ts';
 import { OpenFiles } from './open-files.ts';
@@ -123,21 +126,27 @@ class Passthrough implements Filesystem {
   readonly #cache: CachePolicy;
   readonly #absent: NegativeEntry;
   readonly #statfsWords: Uint32Array;
+  readonly #noAccessTimes: boolean;
+  #kernel: Kernel | undefined;
   #writeback = false;
+  /** Whether requests say that set-id bits go (FUSE_HANDLE_KILLPRIV_V2). */
+  #toldOfKills = true;
+  #backing = false;
 
   constructor(shared: PassthroughShared) {
     const addon = this.#addon;
     const inodes = new InodeTable(shared.inodes, shared.maxNodes);
     const locks = new LockTable(shared.locks, shared.maxLockOwners, inodes);
-    this.settings = settingsFor(shared.cache);
+    this.settings = settingsFor(shared.cache, shared.backing);
     this.#cache = shared.cache;
+    this.#noAccessTimes = shared.noAccessTimes;
     this.#host = new Host(addon, shared.links);
     this.#files = new OpenFiles(shared.openFiles);
     this.#stat = new Stat(addon);
     this.#relief = new Relief(inodes, shared.maxNodes);
     this.#nodes = new Nodes(this.#host, inodes, locks, this.#stat, this.#relief);
     this.#callers = new Callers(addon);
-    this.#locks = new Locks(this.#host, locks, this.#files);
+    this.#locks = new Locks(this.#host, locks, new LockWaits(shared.lockWaits), this.#files);
     this.#directory = new Directory(this.#host, this.#nodes);
     this.#xattrs = new Xattrs(this.#host, this.#nodes, this.#callers);
     this.#ioctls = new Ioctls(this.#host, this.#callers);
@@ -149,7 +158,10 @@ class Passthrough implements Filesystem {
 
   init(negotiated: Negotiated, kernel: Kernel): void {
     if (pruneExists(negotiated.minor)) this.#relief.start(kernel);
+    this.#kernel = kernel;
     this.#writeback = negotiated.flags.has('FUSE_WRITEBACK_CACHE');
+    this.#toldOfKills = negotiated.flags.has('FUSE_HANDLE_KILLPRIV_V2');
+    this.#backing = negotiated.flags.has('FUSE_PASSTHROUGH');
   }
 
   destroy(): void {
@@ -249,12 +261,14 @@ class Passthrough implements Filesystem {
   open(node: NodeId, request: OpenRequest): OpenReply {
     const nodeFd = this.#nodes.fd(node);
     // Truncation is what takes set-id bits away; it happens apart, as the caller, where there are any.
-    const apart = request.killSuidGid && (request.flags & O_TRUNC) !== 0 && this.#callers.hasSetId(nodeFd);
+    // A kernel that does not say so (before 5.12) leaves it to whoever truncates.
+    const kills = request.killSuidGid || !this.#toldOfKills;
+    const apart = kills && (request.flags & O_TRUNC) !== 0 && this.#callers.hasSetId(nodeFd);
     const flags = hostFlags(apart ? request.flags & ~O_TRUNC : request.flags, this.#writeback);
-    const fd = check(this.#host.reopen(nodeFd, flags));
+    const fd = check(this.#quietly(flags, (quiet) => this.#host.reopen(nodeFd, quiet)));
     return this.#guard(fd, () => {
       if (apart) check(this.#callers.run(request, () => this.#addon.ftruncate(fd, 0)));
-      return this.#opened(fd, request);
+      return this.#offer(this.#opened(fd, request), nodeFd);
     });
   }
 
@@ -263,7 +277,8 @@ class Passthrough implements Filesystem {
     const parentFd = this.#nodes.fd(parent);
     const mode = creationMode(this.#host, parentFd, request);
     const flags = hostFlags(request.flags, this.#writeback) | (request.flags & O_EXCL) | O_CREAT | O_NOFOLLOW;
-    const fd = this.#callers.run(request, () => this.#addon.openat(parentFd, name, flags, mode));
+    const open = () => this.#quietly(flags, (quiet) => this.#addon.openat(parentFd, name, quiet, mode));
+    const fd = this.#callers.run(request, open);
     // Something else got the name just now: a symbolic link, a socket. The kernel has to look again and decide.
     if (fd === -ELOOP || fd === -ENXIO) throw FuseError.of(ESTALE);
     return this.#created(check(fd), request);
@@ -325,8 +340,14 @@ class Passthrough implements Filesystem {
     return check(request.uid === 0 ? copy() : this.#callers.runWithoutSetId(request, to, copy));
   }
 
-  ioctl(_node: NodeId, request: IoctlRequest): IoctlReply {
-    return this.#ioctls.run(this.#files.fd(request.handle), request);
+  ioctl(node: NodeId, request: IoctlRequest): IoctlReply | Promise<IoctlReply> {
+    const reply = this.#ioctls.run(this.#files.fd(request.handle), request);
+    if (!changesFlags(request.command) || this.#kernel === undefined) return reply;
+    // The host's change time moved, which the kernel does not expect of an ioctl. Telling it about attributes alone waits for
+    // no other request, so it may be done before the answer; the caller then sees the new time.
+    const kept = { ...reply, data: reply.data?.slice() ?? new Uint8Array() };
+    const answer = () => kept;
+    return this.#kernel.invalidateAttributes(node).then(answer, answer);
   }
 
   getlk(node: NodeId, request: LockRequest): FileLock | undefined {
@@ -340,7 +361,8 @@ class Passthrough implements Filesystem {
   // --- directories -----------------------------------------------------------------------------------------------------
 
   opendir(node: NodeId, _request: OpenRequest): OpenReply {
-    const fd = check(this.#host.reopen(this.#nodes.fd(node), O_RDONLY | O_DIRECTORY));
+    const nodeFd = this.#nodes.fd(node);
+    const fd = check(this.#quietly(O_RDONLY | O_DIRECTORY, (quiet) => this.#host.reopen(nodeFd, quiet)));
     const keep = this.#cache === 'always';
     return this.#guard(fd, () => ({ handle: this.#files.add(fd), keepCache: keep, cacheDirectory: keep }));
   }
@@ -411,7 +433,8 @@ class Passthrough implements Filesystem {
       const open = this.#opened(fd, request);
       // By its link, not by its name, which may be another file's by now.
       const entry = this.#nodes.adopt(check(this.#host.reopen(fd, O_PATH)));
-      if ((entry.attributes.mode & S_IFMT) === S_IFREG) return { entry, open };
+      const isFile = (entry.attributes.mode & S_IFMT) === S_IFREG;
+      if (isFile) return { entry, open: this.#offer(open, this.#nodes.fd(entry.node as NodeId)) };
       this.#nodes.forget(entry.node as NodeId, 1);
       throw FuseError.of(ESTALE);
     });
@@ -422,7 +445,23 @@ class Passthrough implements Filesystem {
     // Past the page cache, each read asks the host. A caller with O_DIRECT goes past it anyway, and without
     // FOPEN_DIRECT_IO its large reads and writes come as many requests at a time rather than one after the other.
     const directIo = this.#cache === 'none' && (request.flags & O_DIRECT) === 0;
-    return { handle, directIo, parallelDirectWrites: directIo, keepCache: this.#cache === 'always' };
+    return { handle, directIo, parallelDirectWrites: directIo || this.#backing, keepCache: this.#cache === 'always' };
+  }
+
+  /**
+   * Lets the kernel read and write the file itself. By the node's descriptor, which is no more than a path: of an open file the
+   * kernel's reference would keep flock locks and the access for writing, however many others have closed it.
+   */
+  #offer(open: OpenReply, nodeFd: number): OpenReply {
+    if (this.#backing) open.backing = nodeFd;
+    return open;
+  }
+
+  /** Opens without touching access times, where that was asked for. The host lets only root and the file's owner do so. */
+  #quietly(flags: number, open: (flags: number) => number): number {
+    if (!this.#noAccessTimes) return open(flags);
+    const fd = open(flags | O_NOATIME);
+    return fd === -EPERM ? open(flags) : fd;
   }
 
   /** Makes an answer with a descriptor that was just opened; without an answer, it is closed again. */

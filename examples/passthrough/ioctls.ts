@@ -20,6 +20,13 @@ const ARGUMENT_BYTES = new Map<number, number>([
   [0x80111500, 17], // FS_IOC_GETFSUUID
 ]);
 
+const SETTING = new Set([0x40086602, 0x40046602, 0x401c5820]);
+
+/** Whether a command changes what the file is like. */
+export function changesFlags(command: number): boolean {
+  return SETTING.has(command);
+}
+
 export class Ioctls {
   readonly #host: Host;
   readonly #callers: Callers;

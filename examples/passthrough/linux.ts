@@ -18,6 +18,7 @@ export const {
   ENOTDIR,
   ENOTTY,
   ENXIO,
+  EDEADLK,
   EINTR,
   EAGAIN,
   EOPNOTSUPP,

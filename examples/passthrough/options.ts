@@ -10,6 +10,16 @@ export interface PassthroughOptions {
   /** Default `auto`. */
   readonly cache?: CachePolicy;
   /**
+   * Reading leaves the host's access times alone, as the mount option `noatime` asks: the kernel leaves them to the filesystem.
+   * Needs a daemon that is root, or that owns the files. Default false.
+   */
+  readonly noAccessTimes?: boolean;
+  /**
+   * Offers open files to the kernel as backing files, which it reads and writes itself where the mount may have that. Not
+   * together with `noAccessTimes`. Default true.
+   */
+  readonly backing?: boolean;
+  /**
    * Files that the kernel may know at a time, 16 to 16,777,216; beyond that, looking up a further one fails with ENFILE.
    * Each takes one descriptor, so that seven eighths of RLIMIT_NOFILE (raised as far as allowed) are a limit too. Default
    * 1,048,576.
@@ -26,11 +36,14 @@ export const MAX_LOCK_OWNERS_DEFAULT = 1 << 16;
 export interface PassthroughShared {
   readonly inodes: SharedArrayBuffer;
   readonly locks: SharedArrayBuffer;
+  readonly lockWaits: SharedArrayBuffer;
   readonly openFiles: SharedArrayBuffer;
   /** What the descriptors that the system allows leave of the option. */
   readonly maxNodes: number;
   readonly maxLockOwners: number;
   readonly cache: CachePolicy;
+  readonly noAccessTimes: boolean;
+  readonly backing: boolean;
   /** `/proc/self/fd`, opened O_PATH. */
   readonly links: number;
   /** The process's umask before it was set to 0. */
@@ -50,7 +63,8 @@ export class PassthroughError extends Error {
 
 /** Checks the options and fills in defaults. Throws {@link PassthroughError}. */
 export function completeOptions(options: PassthroughOptions): Required<PassthroughOptions> {
-  const { source, cache = 'auto', maxNodes = MAX_NODES_DEFAULT, maxLockOwners = MAX_LOCK_OWNERS_DEFAULT } = options;
+  const { source, cache = 'auto', noAccessTimes = false, backing = true } = options;
+  const { maxNodes = MAX_NODES_DEFAULT, maxLockOwners = MAX_LOCK_OWNERS_DEFAULT } = options;
   const refuse = (message: string): never => {
     throw new PassthroughError('ERR_FUSEWIRE_OPTION', message);
   };
@@ -59,13 +73,13 @@ export function completeOptions(options: PassthroughOptions): Required<Passthrou
   const inRange = (value: number, most: number) => Number.isInteger(value) && value >= 16 && value <= most;
   if (!inRange(maxNodes, 1 << 24)) refuse(`maxNodes is a whole number from 16 to ${1 << 24}, not ${maxNodes}`);
   if (!inRange(maxLockOwners, 1 << 20)) refuse(`maxLockOwners is a whole number from 16 to ${1 << 20}, not ${maxLockOwners}`);
-  return { source, cache, maxNodes, maxLockOwners };
+  return { source, cache, noAccessTimes, backing, maxNodes, maxLockOwners };
 }
 
 const DAY_SECONDS = 86_400;
 
 /** Lifetimes of names and attributes, and what the filesystem does its part of beyond what its methods say. */
-export function settingsFor(cache: CachePolicy): FilesystemSettings {
+export function settingsFor(cache: CachePolicy, backing: boolean): FilesystemSettings {
   const ttl = { none: 0, auto: 1, always: DAY_SECONDS }[cache];
   return {
     // Names are bytes to Linux, so they pass as bytes.
@@ -79,6 +93,9 @@ export function settingsFor(cache: CachePolicy): FilesystemSettings {
       // default ACL replaces the umask, and only the host knows whether there is one, so the umask is applied here.
       'FUSE_POSIX_ACL',
       'FUSE_DONT_MASK',
+      // A node ends with its FORGET, so a file handle would turn stale while its file is there: better none (name_to_handle_at).
+      'FUSE_NO_EXPORT_SUPPORT',
+      ...(backing ? (['FUSE_PASSTHROUGH'] as const) : []),
       // A symbolic link never changes its target. Only in /proc it does, and `none` must show that.
       ...(cache === 'none' ? [] : (['FUSE_CACHE_SYMLINKS'] as const)),
     ],

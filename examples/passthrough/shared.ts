@@ -4,6 +4,7 @@ import { Host } from './host.ts';
 import { InodeTable } from './inode-table.ts';
 import { AT_FDCWD, ENOENT, ENOTDIR, O_DIRECTORY, O_PATH } from './linux.ts';
 import { LockTable } from './lock-table.ts';
+import { LockWaits } from './lock-waits.ts';
 import { Nodes } from './nodes.ts';
 import { OpenFiles } from './open-files.ts';
 import { completeOptions, PassthroughError, type PassthroughOptions, type PassthroughShared } from './options.ts';
@@ -40,10 +41,14 @@ export function shared(given: PassthroughOptions): PassthroughShared {
   return {
     inodes,
     locks,
+    lockWaits: LockWaits.reserve(),
     openFiles: OpenFiles.reserve(descriptorsMax),
     maxNodes,
     maxLockOwners: options.maxLockOwners,
     cache: options.cache,
+    noAccessTimes: options.noAccessTimes,
+    // The kernel opens the host's file with the caller's flags, and so moves its access times.
+    backing: options.backing && !options.noAccessTimes,
     links,
     // The caller's umask is the one that counts, and the process has only one for all its threads.
     formerUmask: addon.umask(0),

@@ -1,7 +1,6 @@
 /** The command line: arguments in, one typed command out. Refuses what it does not know. */
 import { availableParallelism } from 'node:os';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
-import { MountError } from '../mount/index.ts';
 import { CliError } from './exit.ts';
 
 /** What serves a passthrough when nobody says otherwise: a worker for each core, at least two so that one may wait for the disk. */
@@ -21,17 +20,24 @@ export type CachePolicy = 'none' | 'auto' | 'always';
 export interface ServeOptions {
   workers?: number;
   mode?: ServeMode;
-  transport: 'auto' | 'device';
+  transport: 'auto' | 'device' | 'uring';
   asyncDio: boolean;
   maxBackground?: number;
   maxWrite?: number;
   cache: CachePolicy;
   writeback: boolean;
+  /** Undefined: where it can be had. */
+  backing?: boolean;
   readOnly: boolean;
   json: boolean;
+  /** A file in which the traffic is recorded. */
+  trace?: string;
   /** All `-o`, joined by commas. */
   mountOptions: string;
 }
+
+export const TRACE_ACTIONS = ['show', 'stat', 'check', 'grep', 'anonymise', 'convert', 'replay', 'export', 'dissector'] as const;
+export type TraceAction = (typeof TRACE_ACTIONS)[number];
 
 export type CommandName = 'passthrough' | 'mount' | 'umount' | 'trace' | 'doctor';
 
@@ -43,9 +49,11 @@ export type Command =
   /** `arguments`: what follows `--`, for the module. */
   | { name: 'mount'; module: string; mountpoint: string; arguments: string[]; options: ServeOptions }
   | { name: 'umount'; mountpoint: string; lazy: boolean; force: boolean }
-  | { name: 'doctor'; json: boolean };
+  | { name: 'doctor'; json: boolean }
+  /** `arguments`: what follows the action; each action parses its own. */
+  | { name: 'trace'; action: TraceAction; arguments: string[] };
 
-type OptionTable = NonNullable<ParseArgsConfig['options']>;
+export type OptionTable = NonNullable<ParseArgsConfig['options']>;
 
 const HELP: OptionTable = { help: { type: 'boolean', short: 'h' } };
 
@@ -76,7 +84,7 @@ const UMOUNT_OPTIONS: OptionTable = {
 
 const COMMANDS: readonly string[] = ['passthrough', 'mount', 'umount', 'trace', 'doctor'] satisfies CommandName[];
 
-/** Parses `process.argv` without its first two. Throws {@link CliError}, or MountError for what is not available yet. */
+/** Parses `process.argv` without its first two. Throws {@link CliError}. */
 export function parseCommand(argv: readonly string[]): Command {
   const [first, ...rest] = argv;
   if (first === undefined) throw new CliError('Name a command; "fusewire --help" lists them.');
@@ -91,10 +99,7 @@ export function parseCommand(argv: readonly string[]): Command {
     umount: UMOUNT_OPTIONS,
     doctor: { ...HELP, json: { type: 'boolean' } },
   };
-  if (first === 'trace') {
-    if (rest.includes('--help') || rest.includes('-h')) return { name: 'help', topic: 'trace' };
-    throw notAvailable('The command trace', 4);
-  }
+  if (first === 'trace') return traceCommand(rest);
   const { values, places, after } = parse(first, rest, known[first] as OptionTable);
   if (values.help === true) return { name: 'help', topic: first };
   if (first !== 'mount' && after.length > 0) throw tooMany(first, after[0] as string);
@@ -115,6 +120,16 @@ function isCommand(name: string | undefined): name is CommandName {
   return name !== undefined && COMMANDS.includes(name);
 }
 
+function traceCommand([action, ...rest]: readonly string[]): Command {
+  const before = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
+  if (action === '--help' || action === '-h' || before.includes('--help') || before.includes('-h'))
+    return { name: 'help', topic: 'trace' };
+  if (action === undefined) throw new CliError('Say what to do with the trace; "fusewire trace --help" lists it.');
+  const known = TRACE_ACTIONS.find((candidate) => candidate === (action === 'anonymize' ? 'anonymise' : action));
+  if (known === undefined) throw new CliError(`There is no trace ${action}; "fusewire trace --help" lists what there is.`);
+  return { name: 'trace', action: known, arguments: rest };
+}
+
 function passthroughCommand(values: Values, places: string[]): Command {
   const options = serveOptions(values);
   options.workers ??= PASSTHROUGH_WORKERS;
@@ -128,9 +143,9 @@ function mountCommand(values: Values, places: string[], after: string[]): Comman
   return { name: 'mount', ...need('mount', places, ['module', 'mountpoint']), arguments: after, options: serveOptions(values) };
 }
 
-type Values = Record<string, string | boolean | (string | boolean)[] | undefined>;
+export type Values = Record<string, string | boolean | (string | boolean)[] | undefined>;
 
-function parse(
+export function parse(
   command: string,
   args: readonly string[],
   options: OptionTable,
@@ -149,7 +164,11 @@ function parse(
 }
 
 /** Gives the places their names, or says which one is missing. */
-function need<Name extends string>(command: string, places: readonly string[], names: readonly Name[]): Record<Name, string> {
+export function need<Name extends string>(
+  command: string,
+  places: readonly string[],
+  names: readonly Name[],
+): Record<Name, string> {
   if (places.length > names.length) throw tooMany(command, places[names.length] as string);
   const missing = names[places.length];
   if (missing !== undefined) throw new CliError(`The ${missing} is missing; see "fusewire ${command} --help".`);
@@ -161,11 +180,12 @@ function tooMany(command: string, argument: string): CliError {
 }
 
 function serveOptions(values: Values): ServeOptions {
-  if (values.trace !== undefined) throw notAvailable('The option --trace', 4);
+  if (values.trace === '') throw new CliError('--trace is the name of a file.');
   const asyncDio = choose(values, 'async-dio') ?? true;
-  if (choose(values, 'backing') === true) throw notAvailable('The option --backing', 6);
+  const backing = choose(values, 'backing');
+  if (backing === true && values.writeback === true)
+    throw new CliError('--backing and --writeback exclude each other: give one.');
   const transport = oneOf(values, 'transport', ['auto', 'device', 'uring']) ?? 'auto';
-  if (transport === 'uring') throw notAvailable('The option --transport uring', 6);
   const workers = integer(values, 'workers', 1, 64);
   const maxBackground = integer(values, 'max-background', 1, 65_535);
   const maxWrite = integer(values, 'max-write', 4096, 16 * 1024 * 1024);
@@ -179,8 +199,10 @@ function serveOptions(values: Values): ServeOptions {
     ...(maxWrite === undefined ? {} : { maxWrite }),
     cache: oneOf(values, 'cache', ['none', 'auto', 'always']) ?? 'auto',
     writeback: values.writeback === true,
+    ...(backing === undefined ? {} : { backing }),
     readOnly: values['read-only'] === true,
     json: values.json === true,
+    ...(values.trace === undefined ? {} : { trace: values.trace as string }),
     mountOptions: ((values.options ?? []) as string[]).join(','),
   };
 }
@@ -192,7 +214,7 @@ function choose(values: Values, name: string): boolean | undefined {
   return yes !== undefined ? true : no !== undefined ? false : undefined;
 }
 
-function oneOf<Choice extends string>(values: Values, name: string, choices: readonly Choice[]): Choice | undefined {
+export function oneOf<Choice extends string>(values: Values, name: string, choices: readonly Choice[]): Choice | undefined {
   const value = values[name];
   if (value === undefined) return undefined;
   const choice = choices.find((candidate) => candidate === value);
@@ -200,14 +222,10 @@ function oneOf<Choice extends string>(values: Values, name: string, choices: rea
   return choice;
 }
 
-function integer(values: Values, name: string, least: number, most: number): number | undefined {
+export function integer(values: Values, name: string, least: number, most: number): number | undefined {
   const value = values[name];
   if (value === undefined) return undefined;
   const number = /^\d{1,10}$/.test(value as string) ? Number(value) : -1;
   if (number < least || number > most) throw new CliError(`--${name} is a whole number from ${least} to ${most}, not ${value}.`);
   return number;
-}
-
-function notAvailable(subject: string, issue: number): MountError {
-  return new MountError('ERR_FUSEWIRE_NOT_AVAILABLE', subject, { detail: `it comes with issue ${issue}` });
 }

@@ -3,6 +3,7 @@
 export const EXIT = {
   OK: 0,
   USAGE: 64,
+  DATA: 65,
   NO_INPUT: 66,
   UNAVAILABLE: 69,
   SOFTWARE: 70,
@@ -15,6 +16,7 @@ export const EXIT = {
 export const EXIT_HELP = `Exit codes
   0   unmounted, by a signal or from outside; or the command did its work
   64  the command line is wrong
+  65  a trace does not decode to itself, or its replay went another way
   66  the source, the mount point or the module is not there or not what it should be
   69  this machine or this version lacks something: /dev/fuse, fusermount3, a newer kernel
   70  the filesystem's module failed
@@ -44,8 +46,8 @@ const EXIT_BY_CODE: Readonly<Record<string, number>> = {
   ERR_FUSEWIRE_NO_DEVICE: EXIT.UNAVAILABLE,
   ERR_FUSEWIRE_NO_HELPER: EXIT.UNAVAILABLE,
   ERR_FUSEWIRE_PROC: EXIT.UNAVAILABLE,
+  ERR_FUSEWIRE_RING: EXIT.UNAVAILABLE,
   ERR_FUSEWIRE_KERNEL_TOO_OLD: EXIT.UNAVAILABLE,
-  ERR_FUSEWIRE_NOT_AVAILABLE: EXIT.UNAVAILABLE,
   ERR_FUSEWIRE_WORKER_LOAD: EXIT.SOFTWARE,
   ERR_FUSEWIRE_WORKER_DIED: EXIT.SOFTWARE,
   ERR_FUSEWIRE_MOUNTPOINT_BUSY: EXIT.BUSY,
@@ -59,6 +61,14 @@ const EXIT_BY_CODE: Readonly<Record<string, number>> = {
   ERR_FUSEWIRE_CONNECTION: EXIT.OS_ERROR,
   ERR_FUSEWIRE_INIT: EXIT.OS_ERROR,
   ERR_FUSEWIRE_CLONE: EXIT.OS_ERROR,
+  ERR_FUSEWIRE_TRACE_SETTING: EXIT.USAGE,
+  ERR_FUSEWIRE_TRACE_OPEN: EXIT.NO_INPUT,
+  ERR_FUSEWIRE_TRACE_FORMAT: EXIT.NO_INPUT,
+  ERR_FUSEWIRE_TRACE_LINE: EXIT.NO_INPUT,
+  ERR_FUSEWIRE_TRACE_DAMAGED: EXIT.NO_INPUT,
+  ERR_FUSEWIRE_TRACE_READ: EXIT.NO_INPUT,
+  ERR_FUSEWIRE_TRACE_VERSION: EXIT.UNAVAILABLE,
+  ERR_FUSEWIRE_TRACE_WRITE: EXIT.OS_ERROR,
 };
 
 /** An error that the command line itself finds. */

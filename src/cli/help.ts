@@ -1,5 +1,7 @@
 import type { CommandName } from './arguments.ts';
 import { EXIT_HELP } from './exit.ts';
+import { EXPORT_HELP } from './trace-export.ts';
+import { REPLAY_HELP } from './trace-replay.ts';
 
 const GENERAL = `fusewire: filesystems in TypeScript, spoken straight at /dev/fuse
 
@@ -8,13 +10,15 @@ Usage
   fusewire mount MODULE MNT [options]        mount the filesystem that a module exports
   fusewire umount MNT                        unmount
   fusewire doctor                            what this machine offers, and how to mend what is missing
-  fusewire trace show|check|replay FILE      recorded traffic (not available yet: issue 4)
+  fusewire trace ACTION FILE                 recorded traffic: show, stat, check, grep, replay, export and more
   fusewire COMMAND --help                    options and examples
   fusewire --version
 
 Examples
   fusewire passthrough                       makes two folders of its own and says what to try
   fusewire passthrough ~/data /mnt/data
+  fusewire passthrough ~/data /mnt/data --trace session.trace
+  fusewire trace show session.trace
   fusewire umount /mnt/data
 
 ${EXIT_HELP}`;
@@ -23,15 +27,17 @@ const SERVE = `Options
   --workers N               threads that serve, 1 to 64 (passthrough: one a core, 2 to 4; mount: 1)
   --mode event|blocking     event: many requests in flight per worker; blocking: lowest latency
                             (passthrough: blocking; mount: event)
-  --transport auto|device   how messages travel (uring: issue 6)
+  --transport auto|device|uring
+                            how requests travel: /dev/fuse, or FUSE-over-io_uring (auto: device)
   --async-dio, --no-async-dio
                             direct I/O in parallel pieces (default: on)
   --max-background N        background requests in flight, 1 to 65535
   --max-write BYTES         largest write request, 4096 to 16777216 (passthrough: 262144; mount: 1048576)
   --cache none|auto|always  how long the kernel may believe what it was told (default: auto)
   --writeback               the kernel gathers writes in its page cache
-  --backing, --no-backing   files that the kernel reads and writes itself (--backing: issue 6)
-  --trace FILE              record the traffic (issue 4)
+  --backing, --no-backing   files that the kernel reads and writes itself (passthrough: on where the process has
+                            CAP_SYS_ADMIN; not with --writeback)
+  --trace FILE              record the traffic; "fusewire trace show FILE" reads it (.jsonl: lines of JSON)
   --read-only               mount read-only
   -o, --options LIST        mount(8)-style, may be repeated: allow_other,default_permissions,ro,nosuid,
                             noatime,max_read=N,fsname=NAME,subtype=NAME,auto_unmount
@@ -96,14 +102,56 @@ Examples
   fusewire doctor --json | jq '.checks[] | select(.state != "ok")'
 
 ${EXIT_HELP}`,
-  trace: `Usage: fusewire trace show|check|replay FILE
+  trace: `Usage: fusewire trace ACTION FILE [options]
 
-Decodes recorded traffic and explains it, checks that it encodes to the same bytes, or feeds it to a filesystem.
-Not available yet: it comes with issue 4.
+FILE is what --trace recorded, or lines of JSON made by others; either may be gzip'ed.
+
+Actions
+  show FILE            one line a message: caller, opcode, decoded arguments, paths, the answer and how long it took
+  stat FILE            counts, errors, bytes, latencies, requests in flight, the busiest files
+  check FILE...        decodes and encodes every message again and compares; 65 when one differs or does not decode
+  grep FILE            shows the messages that match
+  anonymise IN OUT     replaces names, data, users and processes; lengths and structure stay
+  convert IN OUT       from one format to the other: lines of JSON when OUT ends with .jsonl, else compact; .gz packs
+  replay FILE          sends the requests to a filesystem again and compares the answers
+  export FILE          for Wireshark
+  dissector [OUT]      the Wireshark dissector, to stdout or to a file
+
+Options of show and grep
+  --pairs yes|no       whether an answer stands on the line of its request when it came soon (default: yes)
+  --json               one object a message, complete; 64-bit numbers are strings
+  --from T, --to T     only this part: seconds since the recording began, or with a unit (250ms, 90us)
+  --limit N            lines at most
+  --all                every field, also zeros and times
+  --data N             bytes of data shown (default: 32)
+  --machine x64|arm    where it was recorded: some of the O_* differ (default: x64)
+  --colour auto|always|never
+                       default: auto, on a terminal unless NO_COLOR is set
+
+Options of grep: all that are given must match
+  --opcode LIST        READ,WRITE or notifications as NOTIFY_INVAL_ENTRY
+  --errno LIST         ENOENT,EIO or any
+  --path PATTERN       the path or a name in the message; * is anything but a slash, ** anything, ? one character
+  --node N, --pid N, --uid N
+  --min-duration T     answers that took at least this long
+  --output OUT         writes the messages to a trace, together with INIT, instead of showing them
+
+Options of others
+  --json               stat, check: as JSON
+  --top N              stat: files that are listed (default: 10)
+  --seed N             anonymise: the same seed makes the same replacements (default: random)
+
+${REPLAY_HELP}
+
+${EXPORT_HELP}
 
 Examples
-  fusewire trace show session.jsonl
-  fusewire trace check session.jsonl
+  fusewire passthrough ~/data /mnt/data --trace session.trace
+  fusewire trace show session.trace | less -R
+  fusewire trace show session.trace --from 1.5 --to 2 --json
+  fusewire trace grep session.trace --errno any --path '**/*.db' --output errors.jsonl
+  fusewire trace stat session.trace
+  fusewire trace check *.jsonl.gz
 
 ${EXIT_HELP}`,
 };

@@ -28,13 +28,13 @@ export async function passthrough(command: Extract<Command, { name: 'passthrough
   if (places !== undefined) {
     const source = resolve(places.source);
     if (!isFolder(source)) throw new MountError('ERR_FUSEWIRE_SOURCE_MISSING', source);
-    return serve(PASSTHROUGH_MODULE, source, places.mountpoint, { source, ...moduleOptions(options) }, options);
+    return serve(PASSTHROUGH_MODULE, source, places.mountpoint, { source, ...passthroughOptions(options) }, options);
   }
   const playground = makePlayground();
   const remove = () => playground.remove();
   try {
     const { source, mountpoint, hint } = playground;
-    return await serve(PASSTHROUGH_MODULE, source, mountpoint, { source, ...moduleOptions(options) }, options, () => {
+    return await serve(PASSTHROUGH_MODULE, source, mountpoint, { source, ...passthroughOptions(options) }, options, () => {
       // Registered after the mount's own listener, so that the mount is gone when this one runs.
       process.once('exit', remove);
       return hint;
@@ -52,6 +52,10 @@ export function mountModule(command: Extract<Command, { name: 'mount' }>): Promi
 
 function moduleOptions({ cache, writeback, readOnly }: ServeOptions) {
   return { cache, writeback, readOnly };
+}
+
+function passthroughOptions(options: ServeOptions) {
+  return { ...moduleOptions(options), noAccessTimes: options.mountOptions.split(',').includes('noatime') };
 }
 
 function isFolder(path: string): boolean {
@@ -98,9 +102,10 @@ async function serve(
         mode,
         minor: negotiated.minor,
         connection,
+        backing: negotiated.flags.has('FUSE_PASSTHROUGH'),
       },
       `mounted ${source} at ${mounted.mountpoint} ` +
-        `(${workers} ${workers === 1 ? 'worker' : 'workers'}, ${mode}, FUSE 7.${negotiated.minor}, pid ${process.pid})`,
+        `(${workers} ${workers === 1 ? 'worker' : 'workers'}, ${mode}, FUSE 7.${negotiated.minor}, pid ${process.pid})${withoutBacking(settings, negotiated)}`,
     );
     if (hint !== undefined) output.text(hint);
     ending.attach(mounted);
@@ -111,6 +116,12 @@ async function serve(
   } finally {
     ending.off();
   }
+}
+
+/** Why there are no backing files although they were asked for. */
+function withoutBacking(settings: ServeOptions, { flags, refused }: Mount['negotiated']): string {
+  if (settings.backing !== true || flags.has('FUSE_PASSTHROUGH')) return '';
+  return `, without backing files: ${refused.get('FUSE_PASSTHROUGH') ?? 'this kernel has none'}`;
 }
 
 function mountSettings(settings: ServeOptions, source: string): MountSettings {

@@ -1,14 +1,17 @@
 /** The request objects that handlers see. One class per shape, pooled; each forwards who asks to its exchange. */
 import { readFileSync } from 'node:fs';
 import { tryLoadAddon } from '../native/index.ts';
-import { decodeExtensions, opcodeRow } from '../protocol/index.ts';
-import type { Exchange, Passenger } from '../session/index.ts';
+import { decodeExtensions, FUSE_UNIQUE_RESEND_HI, opcodeRow } from '../protocol/index.ts';
+import { type Exchange, OUT_HEADER_BYTES, type Passenger } from '../session/index.ts';
 import type { MessageBuffer } from '../transport/index.ts';
 import type { Timespec } from './attributes.ts';
 import type { FileHandle, NodeId } from './identity.ts';
 import type * as requests from './requests.ts';
 
 const NO_GROUPS: readonly number[] = [];
+const NO_CONTEXTS: readonly requests.SecurityContext[] = [];
+/** FUSE_UNIQUE_RESEND, in the high word of `unique`. */
+const RESENT = FUSE_UNIQUE_RESEND_HI | 0;
 
 /** Objects of one class, kept for reuse. */
 export class CallPool<C extends Call> {
@@ -37,6 +40,7 @@ export class Call implements requests.Request, Passenger {
   exchange!: Exchange;
   pool!: CallPool<Call>;
   #groups: readonly number[] | undefined = undefined;
+  #contexts: readonly requests.SecurityContext[] = NO_CONTEXTS;
 
   get uid(): number {
     return this.exchange.uid;
@@ -68,15 +72,28 @@ export class Call implements requests.Request, Passenger {
     return this.#groups ?? NO_GROUPS;
   }
 
+  securityContexts(): readonly requests.SecurityContext[] {
+    return this.#contexts;
+  }
+
+  get resent(): boolean {
+    return (this.exchange.uniqueHigh & RESENT) !== 0;
+  }
+
   /** While the message is there: creating operations call it when they have extensions. */
   readExtensions(): void {
     const { exchange } = this;
     const found = decodeExtensions(exchange.buffer.bytes, exchange.bodyEnd, exchange.length);
-    this.#groups = 'groups' in found ? found.groups : NO_GROUPS;
+    const isWhole = 'groups' in found;
+    this.#groups = isWhole ? found.groups : NO_GROUPS;
+    if (isWhole && found.securityContexts.length > 0) {
+      this.#contexts = found.securityContexts.map(({ name, value }) => ({ name, value: value.slice() }));
+    }
   }
 
   release(): void {
     this.#groups = undefined;
+    this.#contexts = NO_CONTEXTS;
     this.pool.give(this);
   }
 }
@@ -146,8 +163,8 @@ export class ReadCall extends HandleCall implements requests.ReadRequest {
   reply: MessageBuffer | undefined = undefined;
 
   payload(): Uint8Array {
-    this.reply ??= this.exchange.acquire(this.size);
-    return this.reply.bytes.subarray(16, 16 + this.size);
+    this.reply ??= this.exchange.session.channel.acquire(OUT_HEADER_BYTES + this.size);
+    return this.reply.bytes.subarray(OUT_HEADER_BYTES, OUT_HEADER_BYTES + this.size);
   }
 
   override release(): void {
@@ -186,6 +203,14 @@ export class ReaddirCall extends HandleCall implements requests.ReaddirRequest {
   offsetLow = 0;
   offsetHigh = 0;
   size = 0;
+  /** The reply that is being filled. */
+  listing: { close(): void } | undefined = undefined;
+
+  override release(): void {
+    this.listing?.close();
+    this.listing = undefined;
+    super.release();
+  }
 }
 
 /** FLUSH, RELEASE and FSYNC. */

@@ -25,11 +25,12 @@ import {
   utf8Bytes,
 } from '../protocol/index.ts';
 import { ERRNO, type Exchange, FuseError, REPLY_WORD } from '../session/index.ts';
-import { CloseCall } from './calls.ts';
+import type { BackingFiles } from './backing.ts';
+import { CloseCall, type CreateCall } from './calls.ts';
 import type { AttributesReply, CreateReply, Entry, Filesystem, NegativeEntry, OpenReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
 import { presetOf } from './presets.ts';
-import { sendStruct } from './settle.ts';
+import { sendStruct, takeOff } from './settle.ts';
 import { fillAttr, InvalidAnswer, openFlags, ttlNanoseconds, ttlSeconds } from './wire.ts';
 
 /** Longest name of a component, bytes, as in <limits.h>; the kernel lets longer ones through. */
@@ -48,10 +49,12 @@ export class Codec {
   readonly #entry: EntryOut = newEntryOut();
   readonly #attr = newAttrOut();
   readonly #open: OpenOut = newOpenOut();
+  readonly #backing: BackingFiles | undefined;
   /** Where the last {@link name} ended: just behind its NUL. */
   nextByte = 0;
 
-  constructor(filesystem: Filesystem) {
+  constructor(filesystem: Filesystem, backing?: BackingFiles) {
+    this.#backing = backing;
     this.#filesystem = filesystem;
     this.#binary = filesystem.settings?.nameEncoding === 'binary';
     const preset = presetOf(filesystem);
@@ -78,11 +81,21 @@ export class Codec {
   entryName(exchange: Exchange, at: number): string {
     const name = this.name(exchange, at);
     if (this.nextByte - 1 - at > NAME_MAX) throw FuseError.of(ERRNO.ENAMETOOLONG);
+    // No kernel sends such a name; joined to a path it would lead elsewhere.
+    if (name === '' || name.includes('/')) throw FuseError.of(ERRNO.EIO);
+    return name;
+  }
+
+  /** The same for an extended attribute, whose name may hold a slash. */
+  attributeName(exchange: Exchange, at: number): string {
+    const name = this.name(exchange, at);
+    if (name === '') throw FuseError.of(ERRNO.EIO);
     return name;
   }
 
   /** Bytes of a name of the author's. Throws EILSEQ for one that cannot be encoded: half a surrogate pair. */
   nameBytes(name: string): number {
+    if (typeof name !== 'string') throw new InvalidAnswer(`a name is a string, not ${typeof name}`);
     const bytes = this.#binary ? name.length : utf8Bytes(name);
     if (bytes < 0) throw FuseError.of(ERRNO.EILSEQ);
     return bytes;
@@ -134,12 +147,33 @@ export class Codec {
     encodeEntryOut(words, at, out);
   }
 
-  putOpen(words: Uint32Array, at: number, reply: OpenReply | undefined, isDirectory = false): void {
+  putOpen(words: Uint32Array, at: number, reply: OpenReply | undefined, isDirectory: boolean): void {
     const out = this.#open;
-    out.fh = reply?.handle ?? 0;
+    const handle = reply?.handle ?? 0;
+    if (!Number.isSafeInteger(handle) || handle < 0) {
+      throw new InvalidAnswer(`a handle is a whole number from 0 to 2^53-1, not ${String(handle)}`);
+    }
+    out.fh = handle;
     out.open_flags = (reply === undefined ? 0 : openFlags(reply)) | this.#kept(reply, isDirectory);
     out.backing_id = reply?.backingId ?? 0;
     encodeOpenOut(words, at, out);
+  }
+
+  /** The same for a file of `node`, by its backing file where there is one. Last of all: from here on it counts as open. */
+  #putOpenFile(exchange: Exchange, node: NodeId, words: Uint32Array, at: number, reply: OpenReply | undefined): void {
+    this.putOpen(words, at, reply, false);
+    const backing = this.#backing;
+    if (backing === undefined) return;
+    const out = this.#open;
+    out.open_flags = backing.enter(node, reply?.backing, out.open_flags, (exchange.passenger as CreateCall).flags);
+    out.backing_id = backing.id;
+    if (backing.id !== 0) exchange.session.counters.backedOpens++;
+    encodeOpenOut(words, at, out);
+  }
+
+  /** A file of `node` was closed. */
+  closed(node: NodeId): void {
+    this.#backing?.leave(node);
   }
 
   /** What the preset adds where the author said nothing. Direct I/O has no cache to keep. */
@@ -158,7 +192,7 @@ export class Codec {
 
   readonly sendOpen = (exchange: Exchange, reply: OpenReply | void): void => {
     const buffer = exchange.acquire(OPEN_OUT_SIZE);
-    this.putOpen(buffer.words, REPLY_WORD, reply ?? undefined);
+    this.#putOpenFile(exchange, exchange.nodeid as NodeId, buffer.words, REPLY_WORD, reply ?? undefined);
     exchange.send(buffer, OPEN_OUT_SIZE);
   };
 
@@ -171,7 +205,7 @@ export class Codec {
   readonly sendCreated = (exchange: Exchange, reply: CreateReply): void => {
     const buffer = exchange.acquire(ENTRY_OUT_SIZE + OPEN_OUT_SIZE);
     this.putEntry(buffer.words, REPLY_WORD, reply.entry);
-    this.putOpen(buffer.words, REPLY_WORD + ENTRY_OUT_SIZE / 4, reply.open);
+    this.#putOpenFile(exchange, reply.entry.node as NodeId, buffer.words, REPLY_WORD + ENTRY_OUT_SIZE / 4, reply.open);
     exchange.send(buffer, ENTRY_OUT_SIZE + OPEN_OUT_SIZE);
   };
 
@@ -206,7 +240,7 @@ export class Codec {
 
   #forgetEntry(words: Uint32Array, at: number): void {
     decodeEntryOut(words, at, this.#entry);
-    if (this.#entry.nodeid !== 0) this.#filesystem.forget?.(this.#entry.nodeid as NodeId, 1);
+    if (this.#entry.nodeid !== 0) takeOff(this.#filesystem, this.#entry.nodeid as NodeId, 1);
   }
 
   #forgetListed(words: Uint32Array): void {
@@ -225,6 +259,7 @@ export class Codec {
     decodeOpenOut(words, at, this.#open);
     const call = new CloseCall();
     call.handle = this.#open.fh as FileHandle;
+    if (how === 'release') this.closed(node);
     Promise.resolve()
       .then(() => this.#filesystem[how]?.(node, call))
       .catch(() => {});
@@ -234,11 +269,23 @@ export class Codec {
 const DOT = 0x2e;
 const DOT_DOT = 0x2e2e;
 
+/** All of it: what the entry before left here is nobody's business. */
 function clearAttr(attr: Attr): void {
   attr.ino_lo = 0;
   attr.ino_hi = 0;
   attr.size = 0;
   attr.blocks = 0;
+  attr.atime = 0;
+  attr.mtime = 0;
+  attr.ctime = 0;
+  attr.atimensec = 0;
+  attr.mtimensec = 0;
+  attr.ctimensec = 0;
   attr.mode = 0;
   attr.nlink = 0;
+  attr.uid = 0;
+  attr.gid = 0;
+  attr.rdev = 0;
+  attr.blksize = 0;
+  attr.flags = 0;
 }

@@ -8,11 +8,13 @@ import type { Entry, Filesystem } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
 import { Listings } from './listing.ts';
 import type { DirectoryEntry, DirectoryReply } from './requests.ts';
-import { isPromise, type OperationMap, settle } from './settle.ts';
+import { isPromise, type OperationMap, settle, takeOff } from './settle.ts';
 import { highWord, InvalidAnswer, lowWord } from './wire.ts';
 
 /** Bytes of fuse_entry_out, which a direntplus record has before its dirent. */
 const ENTRY_BYTES = 128;
+/** Longest name that the kernel takes in a listing. */
+const NAME_BYTES_MAX = 4095;
 /** Bytes of a dirent before its name. */
 const DIRENT_BYTES = 24;
 
@@ -30,6 +32,7 @@ function lister(fs: Filesystem, codec: Codec, listings: Listings, method: 'readd
   return (exchange: Exchange): void => {
     const { words } = exchange.buffer;
     decodeReadIn(words, BODY_WORD, readIn);
+    exchange.assertTail(readIn.size);
     const call = pool.take(exchange);
     call.handle = readIn.fh as FileHandle;
     call.offset = readIn.offset;
@@ -38,6 +41,7 @@ function lister(fs: Filesystem, codec: Codec, listings: Listings, method: 'readd
     call.offsetHigh = words[BODY_WORD + 3];
     call.size = readIn.size;
     const listing = new Listing(exchange, codec, call, method === 'readdirplus');
+    call.listing = listing;
     const page = {
       key: `${exchange.nodeid} ${call.handle} ${method}`,
       low: call.offsetLow,
@@ -61,7 +65,8 @@ function lister(fs: Filesystem, codec: Codec, listings: Listings, method: 'readd
 class Listing implements DirectoryReply {
   readonly #exchange: Exchange;
   readonly #codec: Codec;
-  readonly #buffer: MessageBuffer;
+  /** Until the answer leaves. */
+  #buffer: MessageBuffer | undefined;
   readonly #plus: boolean;
   readonly #end: number;
   #at = OUT_HEADER_BYTES;
@@ -78,7 +83,7 @@ class Listing implements DirectoryReply {
     this.#exchange = exchange;
     this.#codec = codec;
     this.#plus = plus;
-    this.#buffer = exchange.acquire(size);
+    this.#buffer = exchange.session.channel.acquire(OUT_HEADER_BYTES + size);
     this.#end = OUT_HEADER_BYTES + size;
   }
 
@@ -102,7 +107,7 @@ class Listing implements DirectoryReply {
     const total = direntplusBytes(nameBytes);
     const at = this.#at;
     if (at + total > this.#end) return false;
-    const { words } = this.#buffer;
+    const { words } = this.#memory();
     if (found === undefined) {
       words.fill(0, at / 4, (at + ENTRY_BYTES) / 4);
     } else {
@@ -117,25 +122,42 @@ class Listing implements DirectoryReply {
     return true;
   }
 
+  #memory(): MessageBuffer {
+    if (this.#buffer === undefined)
+      throw new Error('this listing has been answered; add entries before readdir returns or settles');
+    return this.#buffer;
+  }
+
   send(): void {
-    this.#exchange.send(this.#buffer, this.#at - OUT_HEADER_BYTES);
+    const buffer = this.#memory();
+    this.#buffer = undefined;
+    this.#exchange.send(buffer, this.#at - OUT_HEADER_BYTES);
+  }
+
+  /** The request is done: memory that did not leave with the answer goes back. */
+  close(): void {
+    if (this.#buffer !== undefined) this.#exchange.session.channel.discard(this.#buffer);
+    this.#buffer = undefined;
   }
 
   /** The listing failed: entries already added go unseen, so their counts are taken back. */
   cancel(fs: Filesystem): void {
-    for (const node of this.#granted ?? []) fs.forget?.(node, 1);
-    this.#exchange.session.channel.discard(this.#buffer);
+    const granted = this.#granted ?? [];
+    this.#granted = undefined;
+    for (const node of granted) takeOff(fs, node, 1);
   }
 
   #nameBytes(name: string): number {
     // The kernel answers the whole listing EIO for such a name.
     if (typeof name !== 'string' || name === '' || name.includes('/') || name.includes('\0'))
-      throw new InvalidAnswer(`${JSON.stringify(name)} is no name of a directory entry`);
-    return this.#codec.nameBytes(name);
+      throw new InvalidAnswer(`${typeof name === 'string' ? JSON.stringify(name) : typeof name} is no name of a directory entry`);
+    const bytes = this.#codec.nameBytes(name);
+    if (bytes > NAME_BYTES_MAX) throw new InvalidAnswer(`the name of a directory entry has ${bytes} bytes`);
+    return bytes;
   }
 
   #putDirent(at: number, entry: DirectoryEntry, nameBytes: number): void {
-    const { words, bytes } = this.#buffer;
+    const { words, bytes } = this.#memory();
     const { ino, offset } = entry;
     const low = lowWord(offset);
     const high = highWord(offset);

@@ -49,7 +49,7 @@ import type { Codec } from './codec.ts';
 import type { FileLock, FileRange, Filesystem, ReadReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
 import { type OperationMap, sendNothing, sendStruct, settle } from './settle.ts';
-import { InvalidAnswer } from './wire.ts';
+import { assertBytes, assertWhole, InvalidAnswer } from './wire.ts';
 
 export function fileOperations(fs: Filesystem, codec: Codec): OperationMap {
   return { ...opening(fs, codec), ...reading(fs), ...writing(fs), ...locking(fs), ...ranges(fs) };
@@ -88,9 +88,10 @@ function opening(fs: Filesystem, codec: Codec): OperationMap {
   };
   return {
     OPEN: fs.open && ((exchange) => settle(exchange, fs.open!(exchange.nodeid as NodeId, takeOpen(exchange)), codec.sendOpen)),
-    // ENOSYS would make the kernel cache listings for good, so a filesystem without opendir gets plain openings.
+    // ENOSYS makes the kernel cache listings for good, so a filesystem without opendir gets plain openings unless it asked for that.
     OPENDIR: (exchange) => {
-      if (fs.opendir === undefined) codec.sendOpenDirectory(exchange);
+      if (fs.opendir === undefined && exchange.negotiated.flags.has('FUSE_NO_OPENDIR_SUPPORT')) exchange.sendError(ERRNO.ENOSYS);
+      else if (fs.opendir === undefined) codec.sendOpenDirectory(exchange);
       else settle(exchange, fs.opendir(exchange.nodeid as NodeId, takeOpen(exchange)), codec.sendOpenDirectory);
     },
     FLUSH:
@@ -104,6 +105,7 @@ function opening(fs: Filesystem, codec: Codec): OperationMap {
         settle(exchange, fs.flush!(exchange.nodeid as NodeId, call), sendNothing);
       }),
     RELEASE: (exchange) => {
+      codec.closed(exchange.nodeid as NodeId);
       if (fs.release === undefined) exchange.sendEmpty();
       else settle(exchange, fs.release(exchange.nodeid as NodeId, takeRelease(exchange)), sendNothing);
     },
@@ -126,6 +128,7 @@ function reading(fs: Filesystem): OperationMap {
       ((exchange) => {
         decodeReadIn(exchange.buffer.words, BODY_WORD, readIn);
         if (readIn.offset > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EOVERFLOW);
+        exchange.assertTail(readIn.size);
         const call = pool.take(exchange);
         call.handle = readIn.fh as FileHandle;
         call.offset = readIn.offset;
@@ -172,7 +175,10 @@ function sendBytes(exchange: Exchange, bytes: Uint8Array, size: number): void {
 /** More bytes than asked would make the kernel refuse the whole reply. */
 function limitParts(parts: readonly Uint8Array[], size: number): readonly Uint8Array[] {
   let total = 0;
-  for (const part of parts) total += part.byteLength;
+  for (const part of parts) {
+    assertBytes(part, 'a piece that read answers');
+    total += part.byteLength;
+  }
   if (total <= size) return parts;
   const limited: Uint8Array[] = [];
   let left = size;
@@ -184,15 +190,15 @@ function limitParts(parts: readonly Uint8Array[], size: number): readonly Uint8A
 }
 
 function sendRange(exchange: Exchange, range: FileRange, size: number): void {
+  const { fd, position } = range;
+  assertWhole(fd, 0, 0x7fff_ffff, 'the fd of a range');
+  assertWhole(position, 0, Number.MAX_SAFE_INTEGER, 'the position of a range');
+  assertWhole(range.length, 0, Number.MAX_SAFE_INTEGER, 'the length of a range');
   const length = Math.min(range.length, size);
   const buffer = exchange.acquire(length);
-  const count = readInto(buffer, range.fd, range.position, length);
-  if (count >= 0) {
-    exchange.send(buffer, count);
-    return;
-  }
-  exchange.session.channel.discard(buffer);
-  exchange.sendError(-count);
+  const count = readInto(buffer, fd, position, length);
+  if (count >= 0) exchange.send(buffer, count);
+  else exchange.sendError(-count);
 }
 
 /** One pread(2) straight into the reply's memory, on this thread. Returns the bytes read or a negative errno. */
@@ -256,12 +262,14 @@ function locking(fs: Filesystem): OperationMap {
     const type = LOCK_TYPES[lk.type];
     if (type === undefined) throw FuseError.of(ERRNO.EINVAL);
     if (lk.start > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EOVERFLOW);
+    if (lk.end < lk.start) throw FuseError.of(ERRNO.EINVAL);
     const call = pool.take(exchange);
     call.handle = lkIn.fh as FileHandle;
     call.owner.low = lkIn.owner_lo;
     call.owner.high = lkIn.owner_hi;
     call.start = lk.start;
-    call.end = lk.end;
+    // No lock can start behind 2^53-1, so one that ends there reaches as far as any.
+    call.end = lk.end > Number.MAX_SAFE_INTEGER ? Number.POSITIVE_INFINITY : lk.end;
     call.type = type;
     call.lockPid = lk.pid;
     call.flock = (lkIn.lk_flags & FUSE_LK_FLOCK) !== 0;
@@ -270,6 +278,7 @@ function locking(fs: Filesystem): OperationMap {
   };
   const sendLock = (exchange: Exchange, lock: FileLock | void): void => {
     const { lk } = lkOut;
+    if (lock !== undefined) assertLock(lock);
     lk.start = lock?.start ?? 0;
     lk.end = lock?.end ?? 0;
     lk.type = lock === undefined ? F_UNLCK : LOCK_TYPES.indexOf(lock.type);
@@ -283,8 +292,22 @@ function locking(fs: Filesystem): OperationMap {
   };
 }
 
+function assertLock(lock: FileLock): void {
+  const { start, end, type, pid } = lock;
+  if (!LOCK_TYPES.includes(type)) throw new InvalidAnswer(`a lock is of type ${LOCK_TYPES.join(', ')}, not ${typeof type}`);
+  assertWhole(start, 0, Number.MAX_SAFE_INTEGER, 'the start of a lock');
+  if (end !== Number.POSITIVE_INFINITY) assertWhole(end, start, Number.MAX_SAFE_INTEGER, 'the end of a lock');
+  assertWhole(pid, 0, 0x7fff_ffff, 'the pid of a lock');
+}
+
 /** The largest count that a 32-bit reply of COPY_FILE_RANGE can say, whole pages (libfuse clamps the same way). */
 const COPY_BYTES_32 = 0xfffff000;
+
+function assertCopied(exchange: Exchange, copied: number): void {
+  const { length } = exchange.passenger as RangeCall;
+  if (!(Number.isInteger(copied) && copied >= 0 && copied <= length))
+    throw new InvalidAnswer(`copyFileRange copied ${copied} bytes of ${length}`);
+}
 
 function ranges(fs: Filesystem): OperationMap {
   const pool = new CallPool(() => new RangeCall());
@@ -296,6 +319,7 @@ function ranges(fs: Filesystem): OperationMap {
   const writeOut = newWriteOut();
   const takeCopy = (exchange: Exchange, lengthMax: number): RangeCall => {
     decodeCopyFileRangeIn(exchange.buffer.words, BODY_WORD, copyIn);
+    if (Math.max(copyIn.off_in, copyIn.off_out) > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EOVERFLOW);
     const call = pool.take(exchange);
     call.handle = copyIn.fh_in as FileHandle;
     call.offset = copyIn.off_in;
@@ -311,24 +335,27 @@ function ranges(fs: Filesystem): OperationMap {
       fs.fallocate &&
       ((exchange) => {
         decodeFallocateIn(exchange.buffer.words, BODY_WORD, fallocateIn);
+        if (fallocateIn.offset + fallocateIn.length > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EFBIG);
         const call = pool.take(exchange);
         call.handle = fallocateIn.fh as FileHandle;
         call.offset = fallocateIn.offset;
         call.length = fallocateIn.length;
         call.mode = fallocateIn.mode;
-        if (call.offset + call.length > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EFBIG);
         settle(exchange, fs.fallocate!(exchange.nodeid as NodeId, call), sendNothing);
       }),
     LSEEK:
       fs.lseek &&
       ((exchange) => {
         decodeLseekIn(exchange.buffer.words, BODY_WORD, lseekIn);
+        // The kernel lets negative offsets through, and neither data nor a hole is there.
+        if (lseekIn.offset < 0) throw FuseError.of(ERRNO.ENXIO);
+        if (lseekIn.offset > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EOVERFLOW);
         const call = pool.take(exchange);
         call.handle = lseekIn.fh as FileHandle;
         call.offset = lseekIn.offset;
         call.whence = lseekIn.whence;
-        if (call.offset > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EOVERFLOW);
         settle(exchange, fs.lseek!(exchange.nodeid as NodeId, call), (ready, offset) => {
+          if (!(Number.isInteger(offset) && offset >= 0)) throw new InvalidAnswer(`lseek answered the offset ${offset}`);
           lseekOut.offset = offset;
           sendStruct(ready, LSEEK_OUT_SIZE, encodeLseekOut, lseekOut);
         });
@@ -337,6 +364,7 @@ function ranges(fs: Filesystem): OperationMap {
       fs.copyFileRange &&
       ((exchange) => {
         settle(exchange, fs.copyFileRange!(exchange.nodeid as NodeId, takeCopy(exchange, COPY_BYTES_32)), (ready, copied) => {
+          assertCopied(ready, copied);
           writeOut.size = copied;
           sendStruct(ready, WRITE_OUT_SIZE, encodeWriteOut, writeOut);
         });
@@ -346,6 +374,7 @@ function ranges(fs: Filesystem): OperationMap {
       ((exchange) => {
         const call = takeCopy(exchange, Number.MAX_SAFE_INTEGER);
         settle(exchange, fs.copyFileRange!(exchange.nodeid as NodeId, call), (ready, copied) => {
+          assertCopied(ready, copied);
           copyOut.bytes_copied = copied;
           sendStruct(ready, COPY_FILE_RANGE_OUT_SIZE, encodeCopyFileRangeOut, copyOut);
         });

@@ -93,7 +93,16 @@ export interface OpenReply {
   noFlush?: boolean;
   /** With directIo: writes of several callers at a time (FOPEN_PARALLEL_DIRECT_WRITES). */
   parallelDirectWrites?: boolean;
-  /** A backing id from the mount: the kernel reads and writes that file itself (FOPEN_PASSTHROUGH). */
+  /**
+   * A descriptor of yours for the regular file behind this one: the kernel reads, writes and maps that file itself, without asking
+   * you (FOPEN_PASSTHROUGH). Needs FUSE_PASSTHROUGH among `settings.capabilities`. It is only an offer: where the kernel cannot
+   * take it (no privileges, other opens of this node that have none, a file that cannot back), `read` and `write` are called as
+   * ever. The kernel opens the file again with the caller's flags, so that a descriptor opened with O_PATH is best: of any other it
+   * keeps the open file, with its locks, until the last open of the node ended. You may close it after your answer. Every open of a node must offer the same file. `directIo` and `keepCache` count
+   * where it is served without. See docs/guide/backing-files.md.
+   */
+  backing?: number;
+  /** A raw backing id, sent as it is: for replaying traces. Offer `backing` instead. */
   backingId?: number;
 }
 
@@ -144,7 +153,8 @@ export interface FilesystemSettings {
   /**
    * INIT flags beyond those that follow from the methods, because this filesystem does its part of them. Among them:
    * `FUSE_ATOMIC_O_TRUNC` (open honours O_TRUNC), `FUSE_HANDLE_KILLPRIV_V2` (set-id bits are taken away when asked),
-   * `FUSE_DONT_MASK`, `FUSE_CACHE_SYMLINKS`, `FUSE_POSIX_ACL`, `FUSE_EXPORT_SUPPORT`. Default: none.
+   * `FUSE_DONT_MASK`, `FUSE_CACHE_SYMLINKS`, `FUSE_POSIX_ACL`, `FUSE_EXPORT_SUPPORT`. Each is only in force where the kernel offers
+   * it: `negotiated.flags` tells. docs/CAPABILITIES.md has them all, with what each asks of a filesystem. Default: none.
    */
   capabilities?: readonly InitFlag[];
 }
@@ -157,7 +167,11 @@ export interface Filesystem {
   /** After the last request, once per worker: FORGETs that the kernel still owed never come. */
   destroy?(): Answer<void>;
 
-  /** Finds `name` in directory `parent`. Adds one to the lookup count. Missing method: ENOSYS for every name. */
+  /**
+   * Finds `name` in directory `parent`. Adds one to the lookup count. Missing method: ENOSYS for every name.
+   * With FUSE_EXPORT_SUPPORT also `.` of any node that was ever named, also a file, and also when its count is 0 (throw ESTALE when
+   * it is gone), and `..` of a directory.
+   */
   lookup?(parent: NodeId, name: string, request: Request): Answer<Entry | NegativeEntry>;
   /** Takes `count` off the lookup count of `node`. No answer. Batches arrive one node at a time. */
   forget?(node: NodeId, count: number): void;
@@ -178,7 +192,7 @@ export interface Filesystem {
   rename?(parent: NodeId, name: string, request: RenameRequest): Answer<void>;
   link?(node: NodeId, request: LinkRequest): Answer<Entry>;
 
-  /** Missing: the kernel opens without asking (handle 0), from the first ENOSYS on. */
+  /** Missing: the kernel opens without asking (handle 0), from the first ENOSYS on (FUSE_NO_OPEN_SUPPORT). */
   open?(node: NodeId, request: OpenRequest): Answer<OpenReply | void>;
   read?(node: NodeId, request: ReadRequest): Answer<ReadReply>;
   /** `data` is lent until the answer. Answers the bytes taken; nothing means all. */
@@ -192,6 +206,7 @@ export interface Filesystem {
   create?(parent: NodeId, name: string, request: CreateRequest): Answer<CreateReply>;
   tmpfile?(parent: NodeId, request: TmpfileRequest): Answer<CreateReply>;
 
+  /** Missing: every directory opens, with handle 0; with FUSE_NO_OPENDIR_SUPPORT without asking, and listings stay cached. */
   opendir?(node: NodeId, request: OpenRequest): Answer<OpenReply | void>;
   /**
    * Lists a directory, in one of two ways. Either answer all its entries (an array, an iterable, or an async iterable): the

@@ -43,7 +43,7 @@ import type { Codec } from './codec.ts';
 import type { Filesystem, IoctlReply } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
 import { type OperationMap, sendNothing, sendStruct, settle } from './settle.ts';
-import { fillStatfs } from './wire.ts';
+import { assertBytes, assertWhole, fillStatfs, InvalidAnswer } from './wire.ts';
 
 export function miscellaneousOperations(fs: Filesystem, codec: Codec): OperationMap {
   return { ...whole(fs), ...xattrs(fs, codec), ...devices(fs) };
@@ -82,10 +82,12 @@ function whole(fs: Filesystem): OperationMap {
       fs.bmap &&
       ((exchange) => {
         decodeBmapIn(exchange.buffer.words, BODY_WORD, bmapIn);
+        if (bmapIn.block > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EFBIG);
         const call = plain.take(exchange);
         call.block = bmapIn.block;
         call.blocksize = bmapIn.blocksize;
         settle(exchange, fs.bmap!(exchange.nodeid as NodeId, call), (ready, block) => {
+          assertWhole(block, 0, Number.MAX_SAFE_INTEGER, 'the block of bmap');
           bmapOut.block = block;
           sendStruct(ready, BMAP_OUT_SIZE, encodeBmapOut, bmapOut);
         });
@@ -101,6 +103,8 @@ function xattrs(fs: Filesystem, codec: Codec): OperationMap {
   const getxattrOut = newGetxattrOut();
   const sendValue = (exchange: Exchange, value: Uint8Array | number): void => {
     const { size } = exchange.passenger as PlainCall;
+    if (typeof value === 'number') assertWhole(value, 0, 0xffff_ffff, 'the length of an extended attribute');
+    else assertBytes(value, 'an extended attribute');
     const length = typeof value === 'number' ? value : value.byteLength;
     if (size === 0) {
       getxattrOut.size = length;
@@ -123,7 +127,7 @@ function xattrs(fs: Filesystem, codec: Codec): OperationMap {
     GETXATTR:
       fs.getxattr &&
       ((exchange) => {
-        const name = codec.name(exchange, IN_HEADER_BYTES + GETXATTR_IN_SIZE);
+        const name = codec.attributeName(exchange, IN_HEADER_BYTES + GETXATTR_IN_SIZE);
         settle(exchange, fs.getxattr!(exchange.nodeid as NodeId, name, takeGet(exchange)), sendValue);
       }),
     LISTXATTR:
@@ -139,7 +143,7 @@ function xattrs(fs: Filesystem, codec: Codec): OperationMap {
         const extended = exchange.negotiated.flags.has('FUSE_SETXATTR_EXT');
         const fixed = extended ? SETXATTR_IN_SIZE : FUSE_COMPAT_SETXATTR_IN_SIZE;
         decodeSetxattrIn(exchange.buffer.words, BODY_WORD, setxattrIn, fixed);
-        const name = codec.name(exchange, IN_HEADER_BYTES + fixed);
+        const name = codec.attributeName(exchange, IN_HEADER_BYTES + fixed);
         const at = codec.nextByte;
         if (at + setxattrIn.size > exchange.bodyEnd) throw FuseError.of(ERRNO.EIO);
         const call = pool.take(exchange);
@@ -151,7 +155,7 @@ function xattrs(fs: Filesystem, codec: Codec): OperationMap {
     REMOVEXATTR:
       fs.removexattr &&
       ((exchange) => {
-        const name = codec.name(exchange, IN_HEADER_BYTES);
+        const name = codec.attributeName(exchange, IN_HEADER_BYTES);
         settle(exchange, fs.removexattr!(exchange.nodeid as NodeId, name, plain.take(exchange)), sendNothing);
       }),
   };
@@ -175,8 +179,10 @@ function devices(fs: Filesystem): OperationMap {
   const pollOut = newPollOut();
   const sendIoctl = (exchange: Exchange, reply: IoctlReply): void => {
     const { outSize } = exchange.passenger as IoctlCall;
+    if (reply.data !== undefined) assertBytes(reply.data, 'the data of an ioctl');
+    assertWhole(reply.result ?? 0, -0x8000_0000, 0xffff_ffff, 'the result of an ioctl');
     const length = reply.data?.byteLength ?? 0;
-    if (length > outSize) throw FuseError.of(ERRNO.EIO);
+    if (length > outSize) throw new InvalidAnswer(`ioctl answered ${length} bytes where the caller takes ${outSize}`);
     ioctlOut.result = reply.result ?? 0;
     const buffer = exchange.acquire(IOCTL_OUT_SIZE + length);
     encodeIoctlOut(buffer.words, REPLY_WORD, ioctlOut);
@@ -212,6 +218,7 @@ function devices(fs: Filesystem): OperationMap {
         call.events = pollIn.events;
         call.notify = (pollIn.flags & FUSE_POLL_SCHEDULE_NOTIFY) !== 0;
         settle(exchange, fs.poll!(exchange.nodeid as NodeId, call), (ready, revents) => {
+          assertWhole(revents, 0, 0xffff_ffff, 'the events of poll');
           pollOut.revents = revents;
           sendStruct(ready, POLL_OUT_SIZE, encodePollOut, pollOut);
         });

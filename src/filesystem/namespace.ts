@@ -49,6 +49,7 @@ import {
   STATX_OUT_SIZE,
 } from '../protocol/index.ts';
 import { BODY_WORD, ERRNO, type Exchange, FuseError, IN_HEADER_BYTES } from '../session/index.ts';
+import type { Timespec } from './attributes.ts';
 import {
   type Call,
   Call as CallClass,
@@ -63,8 +64,8 @@ import {
 import type { Codec } from './codec.ts';
 import type { AttributesReply, Filesystem } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
-import { type OperationMap, sendNothing, sendStruct, settle } from './settle.ts';
-import { fillStatx, ttlNanoseconds, ttlSeconds } from './wire.ts';
+import { type OperationMap, sendNothing, sendStruct, settle, takeOff } from './settle.ts';
+import { assertBytes, fillStatx, ttlNanoseconds, ttlSeconds } from './wire.ts';
 
 /** Calls that carry nothing but who asks. */
 const plainPool = () => new CallPool<Call>(() => new CallClass());
@@ -87,7 +88,7 @@ function lookups(fs: Filesystem, codec: Codec): OperationMap {
       }),
     FORGET: (exchange) => {
       decodeForgetIn(exchange.buffer.words, BODY_WORD, forgetIn);
-      fs.forget?.(exchange.nodeid as NodeId, forgetIn.nlookup);
+      takeOff(fs, exchange.nodeid as NodeId, forgetIn.nlookup);
     },
     BATCH_FORGET: (exchange) => {
       const { words } = exchange.buffer;
@@ -97,13 +98,14 @@ function lookups(fs: Filesystem, codec: Codec): OperationMap {
       if (fs.forget === undefined) return;
       for (let i = 0; i < count; i++) {
         decodeForgetOne(words, BODY_WORD + 2 + (i * FORGET_ONE_SIZE) / 4, one);
-        fs.forget(one.nodeid as NodeId, one.nlookup);
+        takeOff(fs, one.nodeid as NodeId, one.nlookup);
       }
     },
     READLINK:
       fs.readlink &&
       ((exchange) => {
         settle(exchange, fs.readlink!(exchange.nodeid as NodeId, pool.take(exchange)), (ready, target) => {
+          if (typeof target !== 'string') assertBytes(target, 'the target of a symbolic link');
           const length = typeof target === 'string' ? codec.nameBytes(target) : target.byteLength;
           // The kernel refuses a longer target and gives the caller EIO.
           if (length > 4095) throw FuseError.of(ERRNO.ENAMETOOLONG);
@@ -154,6 +156,8 @@ function attributes(fs: Filesystem, codec: Codec): OperationMap {
       fs.setattr &&
       ((exchange) => {
         decodeSetattrIn(exchange.buffer.words, BODY_WORD, setattrIn);
+        // The kernel sends no size beyond 2^63-1; beyond 2^53-1 a number would no longer be exact.
+        if ((setattrIn.valid & FATTR_SIZE) !== 0 && setattrIn.size > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EFBIG);
         const call = setattrPool.take(exchange);
         fillSetattr(call, setattrIn);
         settle(exchange, fs.setattr!(exchange.nodeid as NodeId, call), codec.sendAttributes);
@@ -181,15 +185,18 @@ function fillSetattr(call: SetattrCall, wire: ReturnType<typeof newSetattrIn>): 
   call.size = (valid & FATTR_SIZE) !== 0 ? wire.size : undefined;
   call.atime = time(valid, FATTR_ATIME, FATTR_ATIME_NOW, wire.atime, wire.atimensec);
   call.mtime = time(valid, FATTR_MTIME, FATTR_MTIME_NOW, wire.mtime, wire.mtimensec);
-  call.ctime = (valid & FATTR_CTIME) !== 0 ? { seconds: wire.ctime, nanoseconds: wire.ctimensec } : undefined;
+  call.ctime = (valid & FATTR_CTIME) !== 0 ? instant(wire.ctime, wire.ctimensec) : undefined;
   call.killSuidGid = (valid & FATTR_KILL_SUIDGID) !== 0;
-  // The kernel sends no size beyond 2^63-1; beyond 2^53-1 a number would no longer be exact.
-  if (call.size !== undefined && call.size > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EFBIG);
 }
 
 function time(valid: number, bit: number, now: number, seconds: number, nanoseconds: number) {
   if ((valid & now) !== 0) return 'now' as const;
-  return (valid & bit) !== 0 ? { seconds, nanoseconds } : undefined;
+  return (valid & bit) !== 0 ? instant(seconds, nanoseconds) : undefined;
+}
+
+function instant(seconds: number, nanoseconds: number): Timespec {
+  if (nanoseconds > 999_999_999) throw FuseError.of(ERRNO.EINVAL);
+  return { seconds, nanoseconds };
 }
 
 function makers(fs: Filesystem, codec: Codec): OperationMap {

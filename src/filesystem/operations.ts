@@ -4,6 +4,7 @@
  */
 import { OPCODES } from '../protocol/index.ts';
 import type { Capabilities, Kernel, Negotiated, Operation, Operations } from '../session/index.ts';
+import type { BackingFiles } from './backing.ts';
 import { Codec } from './codec.ts';
 import { directoryOperations } from './directory.ts';
 import { fileOperations } from './file.ts';
@@ -23,10 +24,13 @@ export function capabilitiesOf(filesystem: Filesystem): Capabilities {
   };
 }
 
-/** Makes a filesystem servable by a session. Throws {@link FilesystemError} when it has methods that nothing calls. */
-export function operationsOf(filesystem: Filesystem): Operations {
+/**
+ * Makes a filesystem servable by a session. `backing`: where files may be opened by
+ * backing files. Throws {@link FilesystemError} when it has methods that nothing calls.
+ */
+export function operationsOf(filesystem: Filesystem, backing?: BackingFiles): Operations {
   assertMethods(filesystem);
-  const codec = new Codec(filesystem);
+  const codec = new Codec(filesystem, backing);
   const map: OperationMap = {
     ...namespaceOperations(filesystem, codec),
     ...fileOperations(filesystem, codec),

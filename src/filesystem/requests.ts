@@ -3,7 +3,7 @@
  * what you need of it, never the object.
  */
 import type { AttributesInit, Timespec } from './attributes.ts';
-import type { Entry } from './filesystem.ts';
+import type { Entry, Kernel } from './filesystem.ts';
 import type { FileHandle, NodeId } from './identity.ts';
 
 /** Who asks, and how to notice that nobody waits any more. */
@@ -24,6 +24,23 @@ export interface Request {
   readonly signal: AbortSignal;
   /** Supplementary groups of the caller that count for this request: from the message where the kernel sent them, else from /proc. */
   groups(): readonly number[];
+  /**
+   * Security labels that a new file shall be born with, from the machine's security module (FUSE_SECURITY_CTX): extended attributes
+   * to set together with making it. Only creating operations bring them; none where the machine has no such module.
+   */
+  securityContexts(): readonly SecurityContext[];
+  /**
+   * Whether the kernel sent it again after {@link Kernel.resend}: it may have been executed already, by a daemon that died before
+   * its answer left.
+   */
+  readonly resent: boolean;
+}
+
+/** An extended attribute for a new file. */
+export interface SecurityContext {
+  /** Such as `security.selinux`. */
+  readonly name: string;
+  readonly value: Uint8Array;
 }
 
 export interface HandleRequest extends Request {

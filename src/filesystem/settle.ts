@@ -1,5 +1,7 @@
 import type { OpcodeName } from '../protocol/index.ts';
-import { type Exchange, type Operation, REPLY_WORD } from '../session/index.ts';
+import { type Exchange, type Operation, REPLY_WORD, reportFault } from '../session/index.ts';
+import type { Filesystem } from './filesystem.ts';
+import type { NodeId } from './identity.ts';
 
 /** By opcode name; `undefined` is answered ENOSYS, or belongs to the session. */
 export type OperationMap = { [Name in OpcodeName]?: Operation | undefined };
@@ -18,6 +20,20 @@ export function settle<T>(
 ): void {
   if (isPromise(answer)) exchange.pend(answer, encode, keep);
   else encode(exchange, answer);
+}
+
+/** Takes lookups off a node. Nobody waits for an answer, so what it throws or rejects with is only told. */
+export function takeOff(fs: Filesystem, node: NodeId, count: number): void {
+  const onFailure = (error: unknown): void => {
+    const message = 'forget failed; what the filesystem keeps for the node may stay for ever';
+    reportFault({ kind: 'handler-error', operation: 'FORGET', nodeid: node, pid: 0, message, error });
+  };
+  try {
+    const answer: unknown = fs.forget?.(node, count);
+    if (isPromise(answer)) answer.then(undefined, onFailure);
+  } catch (error) {
+    onFailure(error);
+  }
 }
 
 /** The encoder of answers that carry nothing. */

@@ -50,6 +50,20 @@ export class InvalidAnswer extends Error {
   override readonly name = 'InvalidAnswer';
 }
 
+/** Whether an answer is bytes, as the method promised. */
+export function assertBytes(value: unknown, what: string): asserts value is Uint8Array {
+  if (!(value instanceof Uint8Array)) throw new InvalidAnswer(`${what} is a Uint8Array, not ${nameOf(value)}`);
+}
+
+/** Whether an answer is a whole number from `least` to `most`. */
+export function assertWhole(value: unknown, least: number, most: number, what: string): asserts value is number {
+  if (Number.isInteger(value) && (value as number) >= least && (value as number) <= most) return;
+  throw new InvalidAnswer(`${what} is a whole number from ${least} to ${most}, not ${nameOf(value)}`);
+}
+
+/** For messages: what a value is, whatever it is. */
+const nameOf = (value: unknown): string => (typeof value === 'number' ? String(value) : value === null ? 'null' : typeof value);
+
 const S_IFMT = 0o170000;
 
 /** Whether the kernel would take these attributes; it answers EIO for others without saying why (fuse_invalid_attr). */

@@ -1,9 +1,9 @@
 /** What each thread of the pool runs: load the author's module, serve a channel with it. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { loadAddon } from '../native/index.ts';
-import type { Session } from '../session/index.ts';
+import { begins, type Session, startRecorder } from '../session/index.ts';
 import type { FromWorker, ToWorker, WorkerStart } from '../session/pool.ts';
-import { cloneDevice } from '../transport/index.ts';
+import { cloneDevice, type Recorder } from '../transport/index.ts';
 import type { Filesystem } from './filesystem.ts';
 import { assertMethods } from './methods.ts';
 import { loadFilesystem } from './module.ts';
@@ -15,6 +15,7 @@ const port = parentPort!;
 const tell = (message: FromWorker): void => port.postMessage(message);
 
 let session: Session | undefined;
+let recorder: Recorder | undefined;
 
 /** Notifications of this thread that the main thread's writer has. */
 const notifying = new Map<number, (result: number) => void>();
@@ -49,17 +50,30 @@ function onMessage(filesystem: Filesystem, message: ToWorker): void {
   } else if (message.type === 'notified') {
     notifying.get(message.ticket)?.(message.result);
     notifying.delete(message.ticket);
+  } else if (message.type === 'take') {
+    if (begins(message.claim)) session?.channel.inject?.(message.message);
   } else if (message.type === 'retrieved') {
     session?.kernel.retrieved(message.id, message.data);
+  } else if (message.type === 'flush') {
+    recorder?.flush();
   } else if (message.type === 'drain') {
     session?.drain(message.timeoutMs).then(() => session?.channel.close());
   }
 }
 
-async function serve(filesystem: Filesystem, { fd: source, negotiated }: Extract<ToWorker, { type: 'serve' }>): Promise<void> {
+/** Channel 0 is the main thread's. */
+function recorderOfThis(): Recorder | undefined {
+  if (start.trace === undefined) return undefined;
+  const { file, states } = start.trace;
+  return startRecorder(file, start.index + 1, states.subarray(start.index, start.index + 1));
+}
+
+async function serve(filesystem: Filesystem, message: Extract<ToWorker, { type: 'serve' }>): Promise<void> {
+  const { fd: source, negotiated, ring, backing } = message;
   const addon = loadAddon();
   try {
-    const { fd } = cloneDevice(source, addon);
+    recorder = recorderOfThis();
+    const { fd } = cloneDevice(source, addon, recorder);
     session = deviceSession(filesystem, {
       addon,
       fd,
@@ -67,6 +81,9 @@ async function serve(filesystem: Filesystem, { fd: source, negotiated }: Extract
       negotiated,
       notify,
       limits: start.limits,
+      ring,
+      backing,
+      recorder,
       source: start.index + 1,
       onForeignRetrieved: (source, id, data) => tell({ type: 'retrieved', source, id, data: data.slice() }),
       onForeignInterrupt: (uniqueLow, uniqueHigh) => tell({ type: 'interrupt', uniqueLow, uniqueHigh }),
