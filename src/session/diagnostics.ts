@@ -19,8 +19,20 @@ export interface Fault {
     | 'slow-request'
     /** A request was still unanswered when the session ended; it was answered for the filesystem. */
     | 'unanswered'
+    /** A worker ended on its own; its callers got ECONNABORTED, and another takes its place. Told on the main thread. */
+    | 'worker-died'
+    /** A worker has not come back to its event loop for long; its callers wait. Told on the main thread. */
+    | 'worker-busy'
     /** The thread that writes notifications died; what it held was told as EIO. */
     | 'notify-failed'
+    /** A notification waits for long while requests wait; it failed with EDEADLK, in case its handler is what it waits for. */
+    | 'notify-slow'
+    /** The trace takes no more; this thread records nothing any longer, and serves on. */
+    | 'trace-failed'
+    /** The kernel does not take a descriptor as a backing file; the filesystem serves that file itself. Told once for each errno and thread. */
+    | 'backing-refused'
+    /** A thread could not make its ring and serves by the device. */
+    | 'ring-refused'
     /** An answer that the protocol cannot carry; the caller got EIO. */
     | 'invalid-answer';
   /** The operation, as `READ`. */

@@ -88,6 +88,15 @@ export const ERRNO_MAX = 511;
  * `errno`), anything with a `code` that names an errno, and AbortError (EINTR).
  */
 export function errnoOf(error: unknown): number {
+  try {
+    return errnoIn(error);
+  } catch {
+    // A property of it threw.
+    return 0;
+  }
+}
+
+function errnoIn(error: unknown): number {
   if (typeof error !== 'object' || error === null) return 0;
   const { errno, code, name } = error as { errno?: unknown; code?: unknown; name?: unknown };
   if (typeof errno === 'number' && Number.isInteger(errno)) {
@@ -96,7 +105,17 @@ export function errnoOf(error: unknown): number {
   }
   if (typeof code === 'string') {
     const named = ERRNO[code];
-    if (named !== undefined) return named;
+    if (typeof named === 'number') return named;
   }
   return name === 'AbortError' ? ERRNO.EINTR : 0;
+}
+
+/** The name and message of whatever was thrown, which may be no error at all. Never throws. */
+export function describeError(error: unknown): { readonly name: string; readonly message: string } {
+  try {
+    const { name, message } = (error ?? {}) as { name?: unknown; message?: unknown };
+    return { name: String(name ?? ''), message: String(message ?? error) };
+  } catch {
+    return { name: '', message: typeof error };
+  }
 }

@@ -1,5 +1,5 @@
 import type { MessageBuffer } from '../transport/index.ts';
-import { ERRNO, errnoOf } from './errors.ts';
+import { describeError, ERRNO, errnoOf, FuseError } from './errors.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { Session } from './session.ts';
 
@@ -45,6 +45,8 @@ export class Exchange {
   waitingSince = 0;
   passenger: Passenger | undefined = undefined;
   controller: AbortController | undefined = undefined;
+  /** The buffer of an answer that is being written: given back when that fails. */
+  draft: MessageBuffer | undefined = undefined;
 
   constructor(session: Session, buffer: MessageBuffer) {
     this.session = session;
@@ -76,19 +78,26 @@ export class Exchange {
     this.session.channel.keep(this.buffer);
   }
 
+  /** Throws EIO when a request asks for more bytes than any can, so that a broken length makes no memory. */
+  assertTail(bytes: number): void {
+    if (bytes > this.session.tailBytesMax) throw FuseError.of(ERRNO.EIO);
+  }
+
   /** A reply buffer with room for a body of `bodyBytes`, which starts at {@link REPLY_WORD}. */
   acquire(bodyBytes: number): MessageBuffer {
-    return this.session.channel.acquire(OUT_HEADER_BYTES + bodyBytes);
+    this.draft = this.session.channel.acquire(OUT_HEADER_BYTES + bodyBytes);
+    return this.draft;
   }
 
   /** Answers with the body in `buffer`. */
   send(buffer: MessageBuffer, bodyBytes: number): void {
+    this.draft = undefined;
     this.session.answer(this, buffer, bodyBytes);
   }
 
   /** Answers with success and no body. */
   sendEmpty(): void {
-    this.session.answer(this, this.acquire(0), 0);
+    this.send(this.acquire(0), 0);
   }
 
   /** Answers with the bytes of `parts`, in order, without gathering them first. */
@@ -109,15 +118,9 @@ export class Exchange {
   }
 
   #reportFailure(error: unknown): void {
-    const { name, message } = (error ?? {}) as { name?: string; message?: string };
+    const { name, message } = describeError(error);
     if (name === 'InvalidAnswer') this.session.fault('invalid-answer', this, `${message}; the caller got EIO`, error);
-    else
-      this.session.fault(
-        'handler-error',
-        this,
-        `a handler failed without an errno (${message ?? String(error)}); the caller got EIO`,
-        error,
-      );
+    else this.session.fault('handler-error', this, `a handler failed without an errno (${message}); the caller got EIO`, error);
   }
 
   /** Answers when `answer` settles, by `encode` or by what the error means. `keep` holds the message's bytes until then. */
@@ -125,21 +128,25 @@ export class Exchange {
     if (keep) this.keepMessage();
     const serial = this.serial;
     this.session.pend(this);
-    answer.then(
-      (value) => {
-        if (this.serial !== serial || this.state !== EXCHANGE_PENDING) return;
-        try {
-          encode(this, value);
-        } catch (error) {
-          this.fail(error);
-        }
-        this.session.settled(this);
-      },
-      (error) => {
-        if (this.serial !== serial || this.state !== EXCHANGE_PENDING) return;
+    const onFailure = (error: unknown): void => {
+      if (this.serial !== serial || this.state !== EXCHANGE_PENDING) return;
+      this.fail(error);
+      this.session.settled(this);
+    };
+    const onAnswer = (value: T): void => {
+      if (this.serial !== serial || this.state !== EXCHANGE_PENDING) return;
+      try {
+        encode(this, value);
+      } catch (error) {
         this.fail(error);
-        this.session.settled(this);
-      },
-    );
+      }
+      this.session.settled(this);
+    };
+    try {
+      answer.then(onAnswer, onFailure);
+    } catch (error) {
+      // No promise of the language's: whatever its `then` did, the request is answered.
+      onFailure(error);
+    }
   }
 }

@@ -1,5 +1,6 @@
 /** Sessions: INIT, requests in flight, answering exactly once, notifications, the worker pool. */
 
+export { begins, type Claim } from './claim.ts';
 export { FAULT_CHANNEL, type Fault, faultsObserved, reportFault } from './diagnostics.ts';
 export { ERRNO, ERRNO_MAX, errnoName, errnoOf, FuseError, type FuseErrorDetails } from './errors.ts';
 export {
@@ -10,11 +11,14 @@ export {
   type Passenger,
   REPLY_WORD,
 } from './exchange.ts';
-export { type InitializeOptions, initializeDevice } from './initialize.ts';
+export { type GuardedThread, guard } from './guard.ts';
+export { type InitializeOptions, initializeDevice, refuseNext } from './initialize.ts';
 export type { MountLimits } from './limits.ts';
 export {
   assertSensible,
+  CAPABILITIES,
   type Capabilities,
+  type CapabilityKind,
   DEFAULT_MAX_BACKGROUND,
   DEFAULT_MAX_WRITE,
   initReply,
@@ -27,6 +31,7 @@ export {
 export { type Kernel, Notifier, type NotifierOptions, type NotifyWriter } from './notify.ts';
 export { NotifyThread } from './notify-writer.ts';
 export { type PoolOptions, WorkerFailure, WorkerPool } from './pool.ts';
+export { startRecorder, type TraceStart } from './recording.ts';
 export {
   type Operation,
   type Operations,
@@ -35,4 +40,4 @@ export {
   type SessionEnd,
   type SessionOptions,
 } from './session.ts';
-export { entryOf, typeScriptLoader } from './worker-entry.ts';
+export { entryOf, startWorker, typeScriptLoader } from './worker-entry.ts';

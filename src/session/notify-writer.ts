@@ -1,8 +1,12 @@
 import type { Worker } from 'node:worker_threads';
+import type { TraceFile } from '../transport/index.ts';
 import { reportFault } from './diagnostics.ts';
 import { ERRNO } from './errors.ts';
 import type { NotifyWriter } from './notify.ts';
 import { entryOf, startWorker } from './worker-entry.ts';
+
+/** How long the thread may take to write the end of its recording. */
+const LAST_WRITE_MS = 1000;
 
 /**
  * The thread that writes notifications to a device descriptor. It starts with the first one, and does not keep the process
@@ -10,13 +14,16 @@ import { entryOf, startWorker } from './worker-entry.ts';
  */
 export class NotifyThread {
   readonly #fd: number;
+  readonly #trace: { file: TraceFile; channel: number } | undefined;
   readonly #waiting = new Map<number, (result: number) => void>();
   #worker: Worker | undefined;
   #nextTicket = 1;
   #ended = false;
 
-  constructor(fd: number) {
+  /** `trace`: where what it writes is recorded, and under which number. */
+  constructor(fd: number, trace?: { file: TraceFile; channel: number }) {
     this.#fd = fd;
+    this.#trace = trace;
   }
 
   readonly write: NotifyWriter = (message) => {
@@ -32,14 +39,21 @@ export class NotifyThread {
   /** Ends the thread. A message that is stuck in the kernel goes when the connection does, so end that first. */
   async end(): Promise<void> {
     this.#ended = true;
-    await this.#worker?.terminate();
+    const worker = this.#worker;
+    if (worker !== undefined && this.#trace !== undefined) {
+      // A thread that is terminated cannot write what it has recorded.
+      const ended = new Promise((resolve) => worker.once('exit', resolve));
+      worker.postMessage({ ticket: 0 });
+      await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, LAST_WRITE_MS).unref())]);
+    }
+    await worker?.terminate();
     this.#settleAll(-ERRNO.ENODEV);
   }
 
   #started(): Worker {
     if (this.#worker !== undefined) return this.#worker;
     const entry = entryOf(import.meta.url, './notify-thread');
-    const worker = startWorker(entry, { workerData: { fd: this.#fd }, name: 'fusewire notify' });
+    const worker = startWorker(entry, { workerData: { fd: this.#fd, trace: this.#trace }, name: 'fusewire notify' });
     worker.on('message', ({ ticket, result }: { ticket: number; result: number }) => {
       this.#waiting.get(ticket)?.(result);
       this.#waiting.delete(ticket);

@@ -30,6 +30,7 @@ import {
   NOTIFY_STORE_OUT_SIZE,
   notificationRow,
 } from '../protocol/index.ts';
+import { reportFault } from './diagnostics.ts';
 import { ERRNO, FuseError } from './errors.ts';
 import { OUT_HEADER_BYTES, REPLY_WORD } from './exchange.ts';
 import type { MountLimits } from './limits.ts';
@@ -39,9 +40,11 @@ export type NotifyWriter = (message: Uint8Array) => Promise<number>;
 
 export interface NotifierOptions {
   /** How many may wait, and be with the writer. */
-  limits?: Pick<MountLimits, 'notifyQueueMax' | 'notifyWritingMax'>;
+  limits?: Pick<MountLimits, 'notifyQueueMax' | 'notifyWritingMax' | 'notifyMs'>;
   /** Which thread of the connection this is, 0 to 65,535: it comes back with the answer to RETRIEVE. Default 0. */
   source?: number;
+  /** Whether requests of this thread wait: only then a notification can wait for whoever awaits it. Default: never. */
+  requestsWait?: () => boolean;
   /** How names become bytes. */
   encodeName(name: string): Uint8Array;
 }
@@ -49,7 +52,9 @@ export interface NotifierOptions {
 /**
  * What a filesystem tells the kernel. Publish the new state first, then notify: a request that comes in between would cache the
  * old one again. Each promise settles when the kernel has acted; that it held nothing of the kind (ENOENT) is success. Equal
- * notifications that still wait are merged. Never await one inside the handler of a request for the same node or directory.
+ * notifications that still wait are merged. Never await one inside the handler of a request for the same node or directory: the
+ * kernel may act only after the answer. A promise that waits longer than `limits.notifyMs` while requests wait rejects with EDEADLK,
+ * so that the handler goes on; the kernel still acts when it can.
  */
 export interface Kernel {
   /** A node's contents and attributes changed: drops both from the caches (INVAL_INODE). */
@@ -83,6 +88,12 @@ export interface Kernel {
   wakePoll(handleLow: number, handleHigh: number): Promise<void>;
 }
 
+/** A promise that somebody may await. */
+interface Open {
+  readonly since: number;
+  readonly settle: (errno: number) => void;
+}
+
 interface Waiting {
   readonly message: Uint8Array;
   readonly key: string;
@@ -99,6 +110,11 @@ export class Notifier implements Kernel {
   /** By what they say, in the order in which they came. */
   readonly #waiting = new Map<string, Waiting>();
   readonly #retrieving = new Map<number, (data: Uint8Array) => void>();
+  /** Promises that have not settled. */
+  readonly #open = new Set<Open>();
+  readonly #limitMs: number;
+  readonly #requestsWait: () => boolean;
+  #timer: NodeJS.Timeout | undefined;
   /** Newest notifications that the kernel knows; undefined before INIT. */
   #minor: number | undefined;
   #writing = 0;
@@ -111,6 +127,8 @@ export class Notifier implements Kernel {
     this.#writingMax = options.limits?.notifyWritingMax ?? 64;
     this.#source = options.source ?? 0;
     this.#encodeName = options.encodeName;
+    this.#limitMs = options.limits?.notifyMs ?? 10_000;
+    this.#requestsWait = options.requestsWait ?? (() => false);
   }
 
   /** What INIT agreed on: notifications that came with a later minor are refused from now on. */
@@ -173,10 +191,19 @@ export class Notifier implements Kernel {
       offset,
       size,
     });
-    const data = new Promise<Uint8Array>((resolve) => this.#retrieving.set(id, resolve));
+    const data = new Promise<Uint8Array>((resolve, reject) => {
+      const done = this.#timed((errno) => {
+        if (errno !== 0) reject(FuseError.of(errno));
+      });
+      this.#retrieving.set(id, (bytes) => {
+        resolve(bytes);
+        done(0);
+      });
+    });
+    data.catch(() => {});
     const errno = await this.#enqueue(this.#ownKey(), message);
     if (errno !== 0) {
-      this.#retrieving.delete(id);
+      this.retrieved(id, new Uint8Array(0));
       throw FuseError.of(errno);
     }
     return data;
@@ -243,18 +270,48 @@ export class Notifier implements Kernel {
     const row = notificationRow(words(message)[1]);
     if (row !== undefined) this.#assertKnown(`the notification ${row.name}`, row.since);
     return new Promise((resolve) => {
+      const done = this.#timed(resolve);
       const same = this.#waiting.get(key);
       if (same !== undefined) {
-        same.done.push(resolve);
+        same.done.push(done);
         return;
       }
       if (this.#waiting.size >= this.#queueMax) {
-        resolve(ERRNO.ENOBUFS);
+        done(ERRNO.ENOBUFS);
         return;
       }
-      this.#waiting.set(key, { message, key, done: [resolve] });
+      this.#waiting.set(key, { message, key, done: [done] });
       this.#pump();
     });
+  }
+
+  /** `settle`, called once: by the caller of what this answers, or with EDEADLK when the time is over. */
+  #timed(settle: (errno: number) => void): (errno: number) => void {
+    const open = { since: Date.now(), settle };
+    this.#open.add(open);
+    if (this.#timer === undefined && this.#limitMs > 0) {
+      this.#timer = setInterval(() => this.#settleLate(), Math.max(this.#limitMs / 4, 10)).unref();
+    }
+    return (errno) => {
+      if (this.#open.delete(open)) settle(errno);
+    };
+  }
+
+  #settleLate(): void {
+    if (this.#open.size === 0) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+      return;
+    }
+    if (!this.#requestsWait()) return;
+    const before = Date.now() - this.#limitMs;
+    for (const open of this.#open) {
+      if (open.since > before) continue;
+      this.#open.delete(open);
+      const message = `a notification has waited for more than ${this.#limitMs} ms while requests wait, perhaps for the handler that awaits it; it failed with EDEADLK, and the kernel acts on it when it can`;
+      reportFault({ kind: 'notify-slow', operation: '', nodeid: 0, pid: 0, message });
+      open.settle(ERRNO.EDEADLK);
+    }
   }
 
   #pump(): void {

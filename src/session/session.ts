@@ -82,11 +82,13 @@ export interface SessionCounters {
   refused: number;
   pending: number;
   pendingMax: number;
+  /** Opens of files that the kernel reads and writes itself (FUSE_PASSTHROUGH). */
+  backedOpens: number;
 }
 
 /** Counts of nothing yet. */
 export function newCounters(): SessionCounters {
-  return { requests: 0, answers: 0, errors: 0, interrupts: 0, refused: 0, pending: 0, pendingMax: 0 };
+  return { requests: 0, answers: 0, errors: 0, interrupts: 0, refused: 0, pending: 0, pendingMax: 0, backedOpens: 0 };
 }
 
 export interface SessionEnd {
@@ -97,12 +99,14 @@ export interface SessionEnd {
 
 const ENOSYS = ERRNO.ENOSYS;
 const EIO = ERRNO.EIO;
+const EINTR = ERRNO.EINTR;
 const EDEADLK = ERRNO.EDEADLK;
 const ENOENT = ERRNO.ENOENT;
 
 const OPCODE_INIT = codeOf('INIT');
 const OPCODE_INTERRUPT = codeOf('INTERRUPT');
 const OPCODE_NOTIFY_REPLY = codeOf('NOTIFY_REPLY');
+const LOCKING = new Set(['SETLK', 'SETLKW'].map(codeOf));
 /** The caller's close must not fail because the caller is this process: these are served whoever asks. */
 const SERVED_TO_OURSELVES = new Set(
   ['FLUSH', 'RELEASE', 'RELEASEDIR', 'FORGET', 'BATCH_FORGET', 'DESTROY', 'INTERRUPT'].map(codeOf),
@@ -127,6 +131,8 @@ export class Session implements ChannelHandler {
   /** What the filesystem may tell the kernel. */
   readonly kernel: Notifier;
   #resolveEnded!: (end: SessionEnd) => void;
+  /** Most bytes that a request can ask for: its pages, of the largest size that Linux has. */
+  tailBytesMax = 0;
   readonly #operations: Operations;
   readonly #options: SessionOptions;
   readonly #header: InHeader = newInHeader();
@@ -135,6 +141,8 @@ export class Session implements ChannelHandler {
   #negotiated: Negotiated | undefined;
   readonly #idle: Exchange[] = [];
   readonly #pending = new Map<number, Exchange>();
+  /** Those whose number another request bears too: one that the kernel sent again. */
+  readonly #doubles = new Set<Exchange>();
   readonly #early = new Set<number>();
   #lastForeignPid = 0;
   // What the reply that the channel holds back granted, in case the kernel refuses it.
@@ -142,6 +150,8 @@ export class Session implements ChannelHandler {
   #stagedNodeid = 0;
   #drained: (() => void) | undefined;
   #slowTimer: NodeJS.Timeout | undefined;
+  /** From the interrupts of {@link drain} on. */
+  #isEnding = false;
 
   constructor(channel: Channel, operations: Operations, options: SessionOptions = {}) {
     this.channel = channel;
@@ -154,6 +164,7 @@ export class Session implements ChannelHandler {
       source: options.source ?? 0,
       limits: options.limits ?? {},
       encodeName: (name) => operations.encodeName(name),
+      requestsWait: () => this.counters.pending > 0,
     });
     if (options.negotiated !== undefined) this.#agree(options.negotiated);
   }
@@ -207,12 +218,13 @@ export class Session implements ChannelHandler {
   }
 
   onClosed(reason: CloseReason, errno: number): void {
-    for (const exchange of this.#pending.values()) {
+    for (const exchange of this.#waiting()) {
       exchange.controller?.abort();
       exchange.state = EXCHANGE_ANSWERED;
       this.#recycle(exchange);
     }
     this.#pending.clear();
+    this.#doubles.clear();
     this.#countPending();
     this.kernel.end();
     clearInterval(this.#slowTimer);
@@ -248,7 +260,9 @@ export class Session implements ChannelHandler {
 
   answerError(exchange: Exchange, errno: number): void {
     if (!this.#claim(exchange)) return;
-    const positive = errno >= 1 && errno <= ERRNO_MAX ? errno : EIO;
+    let positive = errno >= 1 && errno <= ERRNO_MAX ? errno : EIO;
+    // The kernel makes ERESTARTSYS of it (fuse_setlk), which reaches a caller as errno 512 when no signal of its own is there.
+    if (positive === EINTR && this.#isEnding && LOCKING.has(exchange.opcode)) positive = EIO;
     const buffer = this.channel.acquire(OUT_HEADER_BYTES);
     putHeader(buffer.words, OUT_HEADER_BYTES, -positive, exchange);
     this.counters.errors++;
@@ -266,7 +280,10 @@ export class Session implements ChannelHandler {
     exchange.state = EXCHANGE_PENDING;
     exchange.waitingSince = Date.now();
     this.#watchForSlow();
-    this.#pending.set(keyOf(exchange.uniqueLow, exchange.uniqueHigh), exchange);
+    const key = keyOf(exchange.uniqueLow, exchange.uniqueHigh);
+    const before = this.#pending.get(key);
+    if (before !== undefined) this.#doubles.add(before);
+    this.#pending.set(key, exchange);
     this.#countPending();
     if (this.#early.size > 0 && this.takeEarlyInterrupt(exchange)) exchange.controller?.abort();
   }
@@ -294,7 +311,9 @@ export class Session implements ChannelHandler {
 
   /** After a pending request was answered. */
   settled(exchange: Exchange): void {
-    this.#pending.delete(keyOf(exchange.uniqueLow, exchange.uniqueHigh));
+    const key = keyOf(exchange.uniqueLow, exchange.uniqueHigh);
+    if (this.#pending.get(key) === exchange) this.#pending.delete(key);
+    else this.#doubles.delete(exchange);
     this.#recycle(exchange);
     this.#countPending();
   }
@@ -323,7 +342,7 @@ export class Session implements ChannelHandler {
    * answers the rest EIO.
    */
   async drain(timeoutMs: number): Promise<void> {
-    if (this.#pending.size > 0) {
+    if (this.counters.pending > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, timeoutMs);
         this.#drained = () => {
@@ -333,9 +352,10 @@ export class Session implements ChannelHandler {
       });
       this.#drained = undefined;
     }
-    for (const exchange of this.#pending.values()) exchange.controller?.abort();
-    if (this.#pending.size > 0) await new Promise((resolve) => setImmediate(resolve));
-    for (const exchange of [...this.#pending.values()]) {
+    this.#isEnding = true;
+    for (const exchange of this.#waiting()) exchange.controller?.abort();
+    if (this.counters.pending > 0) await new Promise((resolve) => setImmediate(resolve));
+    for (const exchange of this.#waiting()) {
       this.fault('unanswered', exchange, 'the session ended before the request was answered; the caller got EIO');
       this.answerError(exchange, EIO);
       this.settled(exchange);
@@ -357,6 +377,8 @@ export class Session implements ChannelHandler {
 
   #agree(negotiated: Negotiated): void {
     this.#negotiated = negotiated;
+    this.kernel.agree(negotiated.minor);
+    this.tailBytesMax = negotiated.maxPages * PAGE_BYTES_MAX;
     const withExtendedSetxattr = negotiated.flags.has('FUSE_SETXATTR_EXT');
     const least: number[] = [];
     for (const row of OPCODES) {
@@ -392,7 +414,11 @@ export class Session implements ChannelHandler {
       exchange.kept = false;
       this.channel.release(exchange.buffer);
     }
-    const { passenger } = exchange;
+    const { draft, passenger } = exchange;
+    if (draft !== undefined) {
+      exchange.draft = undefined;
+      this.channel.discard(draft);
+    }
     if (passenger !== undefined) {
       exchange.passenger = undefined;
       passenger.release();
@@ -409,7 +435,7 @@ export class Session implements ChannelHandler {
     try {
       operation(exchange);
     } catch (error) {
-      if (exchange.state === EXCHANGE_DELIVERED) exchange.fail(error);
+      if (exchange.state === EXCHANGE_DELIVERED && opcodeRow(opcode)?.hasReply !== false) exchange.fail(error);
       else this.fault('handler-error', exchange, 'an operation failed after its answer', error);
     }
     if (exchange.state !== EXCHANGE_DELIVERED) return;
@@ -421,6 +447,7 @@ export class Session implements ChannelHandler {
   /** INIT, requests before it, and opcodes that do not exist. */
   #unusual(exchange: Exchange): void {
     if (exchange.opcode === OPCODE_INIT && this.#negotiated === undefined) this.#initialize(exchange);
+    else if (opcodeRow(exchange.opcode)?.hasReply === false) this.finishSilently(exchange);
     else if (this.#negotiated === undefined || exchange.opcode === OPCODE_INIT) this.answerError(exchange, EIO);
     else this.answerError(exchange, ENOSYS);
   }
@@ -444,7 +471,7 @@ export class Session implements ChannelHandler {
       const negotiated = negotiate(init, this.#operations.capabilities, this.#options.settings ?? {});
       this.#agree(negotiated);
       const started = this.#operations.start(negotiated, this.kernel);
-      if (started === undefined) this.#replyInit(exchange);
+      if (typeof started?.then !== 'function') this.#replyInit(exchange);
       else exchange.pend(started, (ready) => this.#replyInit(ready), false);
     } catch (error) {
       this.fault('handler-error', exchange, 'the session could not be negotiated', error);
@@ -529,7 +556,7 @@ export class Session implements ChannelHandler {
     const positive = Math.abs(errno);
     this.counters.refused++;
     // An error reply granted nothing, and ENOENT means that nobody waits any more.
-    if (words[1] === 0) this.#operations.refused(opcode, nodeid, words);
+    if (words[1] === 0) this.#takeBack(opcode, nodeid, words);
     if (positive === ENOENT) return;
     const name = opcodeRow(opcode)?.name ?? String(opcode);
     reportFault({
@@ -539,6 +566,14 @@ export class Session implements ChannelHandler {
       pid: 0,
       message: `the kernel refused a reply: ${errnoName(positive)}`,
     });
+  }
+
+  #takeBack(opcode: number, nodeid: number, words: Uint32Array): void {
+    try {
+      this.#operations.refused(opcode, nodeid, words);
+    } catch (error) {
+      this.fault('handler-error', undefined, 'the filesystem failed to take back what a refused answer had granted', error);
+    }
   }
 
   #undecodable(exchange: Exchange): void {
@@ -563,14 +598,20 @@ export class Session implements ChannelHandler {
     this.#recycle(exchange);
   }
 
+  #waiting(): Exchange[] {
+    return [...this.#pending.values(), ...this.#doubles];
+  }
+
   #countPending(): void {
-    const count = this.#pending.size;
+    const count = this.#pending.size + this.#doubles.size;
     this.counters.pending = count;
     if (count > this.counters.pendingMax) this.counters.pendingMax = count;
     this.channel.setPending(count);
     if (count === 0) this.#drained?.();
   }
 }
+
+const PAGE_BYTES_MAX = 65_536;
 
 /** Exchanges kept for reuse; more are left to the garbage collector. */
 const IDLE_EXCHANGES_MAX = 1024;

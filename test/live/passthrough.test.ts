@@ -3,10 +3,11 @@
  * and in a mount of such a folder, and every outcome has to be the same (test/clients/passthrough/differential.py).
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WITHOUT_BACKING } from './backing-support.ts';
 import { CLIENT, SECTIONS } from './differential.ts';
 import { daemon, mountPoint, NO_MOUNTS, program, run, runWell, skipLoudly, useLiveMounts } from './harness.ts';
 
@@ -75,6 +76,8 @@ const CONFIGURATIONS: { name: string; options: string[]; place?: string; differs
   { name: 'blocking mode, 4 workers', options: ['--mode', 'blocking', '--workers', '4'], place: '/dev/shm' },
   { name: 'no cache', options: ['--cache', 'none'], place: '/dev/shm' },
   { name: 'everything cached', options: ['--cache', 'always'], place: tmpdir() },
+  { name: 'without backing files', options: ['--no-backing'], place: '/dev/shm' },
+  { name: 'no cache, without backing files', options: ['--cache', 'none', '--no-backing'], place: '/dev/shm' },
   { name: 'write-back cache', options: ['--writeback'], place: '/dev/shm', differs: WRITEBACK_DIFFERS },
 ];
 
@@ -119,11 +122,11 @@ describe.skipIf(skipLoudly('cache policies of the passthrough', NO_CLIENT))('a c
   });
 
   /** Reads through the mount in a process that keeps the file open, before and after a change of the same length. */
-  async function seen(cache: string): Promise<string[]> {
+  async function seen(cache: string, ...options: string[]): Promise<string[]> {
     const source = sourceFolder(tmpdir());
     writeFileSync(join(source, 'file'), 'before');
     const path = mountPoint();
-    await daemon(['passthrough', source, path, '--cache', cache], path);
+    await daemon(['passthrough', source, path, '--cache', cache, ...options], path);
     const script = `
 import os, sys
 source, mount = sys.argv[1:]
@@ -157,6 +160,44 @@ print(os.stat(mount + "/file").st_size)
   });
 
   it('does not show where everything is cached', async () => {
-    expect(await seen('always')).toEqual(['before False', 'before False', 'before', '6']);
+    expect(await seen('always', '--no-backing')).toEqual(['before False', 'before False', 'before', '6']);
+  });
+
+  it.skipIf(skipLoudly('contents behind a cache', WITHOUT_BACKING))(
+    'shows in contents that the kernel reads itself',
+    async () => {
+      expect(await seen('always', '--backing')).toEqual(['before False', 'after! False', 'after!', '6']);
+    },
+  );
+});
+
+describe.skipIf(skipLoudly('times of the passthrough', NO_MOUNTS))('times at the edges', () => {
+  useLiveMounts();
+
+  afterAll(() => {
+    for (const path of folders.splice(0)) rmSync(path, { recursive: true, force: true });
+  });
+
+  it('takes the last second that there is', async () => {
+    const path = mountPoint();
+    await daemon(['passthrough', sourceFolder(tmpdir()), path], path);
+    await runWell(['touch', '-d', '@9223372036854775807', join(path, 'file')], { timeoutMs: 10_000 });
+    await runWell(['touch', '-d', '@-9223372036854775808', join(path, 'file')], { timeoutMs: 10_000 });
+  });
+
+  it('reads without moving access times where the mount says noatime', async () => {
+    const source = sourceFolder(tmpdir());
+    writeFileSync(join(source, 'file'), 'text');
+    const past = new Date(1_000_000_000_000);
+    utimesSync(join(source, 'file'), past, new Date());
+    for (const [option, moves] of [
+      ['noatime', false],
+      ['nodev', true],
+    ] as const) {
+      const path = mountPoint();
+      await daemon(['passthrough', source, path, '-o', option], path);
+      await runWell(['cat', join(path, 'file')], { timeoutMs: 10_000 });
+      expect(statSync(join(source, 'file')).atimeMs !== past.getTime(), option).toBe(moves);
+    }
   });
 });
