@@ -78,7 +78,8 @@ async function capture(name: string, { script, workers, mode, suffix }: Capture)
   const [source, path, trace] = [join(folder, 'source'), join(folder, 'mnt'), join(folder, `${name}${suffix}`)];
   mkdirSync(source);
   mkdirSync(path);
-  const settings = { workers, mode, trace: { path: trace, readRateMax: Number.POSITIVE_INFINITY } };
+  // By backing files, reads and writes would not be in it.
+  const settings = { workers, mode, backing: false, trace: { path: trace, readRateMax: Number.POSITIVE_INFINITY } };
   const mounted = await mount({ module: passthrough, options: { source } }, path, settings);
   try {
     const argv = ['-C', path, 'sh', '-ec', script];

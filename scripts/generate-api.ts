@@ -22,6 +22,7 @@ const ENTRIES: readonly { name: string; index: string; page: string; overview?: 
   { name: 'fusewire/paths', index: 'paths/index.d.ts', page: 'paths.md' },
   { name: 'fusewire/adapters', index: 'adapters/index.d.ts', page: 'adapters.md' },
   { name: 'fusewire/testing', index: 'testing/index.d.ts', page: 'testing.md' },
+  { name: 'fusewire/trace', index: 'trace/index.d.ts', page: 'trace.md' },
   { name: 'fusewire/session', index: 'session/index.d.ts', page: 'session.md' },
   { name: 'fusewire/transport', index: 'transport/index.d.ts', page: 'transport.md' },
   { name: 'fusewire/native', index: 'native/index.d.ts', page: 'native.md' },

@@ -129,7 +129,7 @@ export interface MountRow {
   type: string;
   source: string;
   options: string;
-  /** Number of the connection: the decimal st_dev minor. */
+  /** Number of the connection: the decimal st_dev minor, or for fuseblk all of st_dev as the kernel has it. */
   connection: number;
 }
 
@@ -142,7 +142,8 @@ export function mountsUnder(folder: string): MountRow[] {
     const path = fields[4].replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
     if (path !== folder && !path.startsWith(`${folder}/`)) continue;
     const dash = fields.indexOf('-');
-    const connection = Number(fields[2].split(':')[1]);
+    const [major, minor] = fields[2].split(':').map(Number);
+    const connection = major * 2 ** 20 + minor;
     rows.push({ path, type: fields[dash + 1], source: fields[dash + 2], options: fields.slice(dash + 3).join(' '), connection });
   }
   return rows;

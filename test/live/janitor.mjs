@@ -13,7 +13,13 @@ import { createInterface } from 'node:readline';
 const kept = { child: new Map(), mount: new Map(), control: new Map(), folder: new Map() };
 let fusectl = '';
 
-/** The paths of all mounts below `folder` or on it, innermost last, with the minor number of their device. */
+/** The number of a connection: st_dev as the kernel has it, 20 bits of it the minor. */
+function numberOf(device) {
+  const [major, minor] = device.split(':').map(Number);
+  return String(major * 2 ** 20 + minor);
+}
+
+/** The paths of all mounts below `folder` or on it, innermost last, with the numbers of their connections. */
 function mountsUnder(folder) {
   const rows = [];
   for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
@@ -21,7 +27,7 @@ function mountsUnder(folder) {
     if (fields.length < 10) continue;
     const path = fields[4].replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
     const type = fields[fields.indexOf('-') + 1];
-    if (path === folder || path.startsWith(`${folder}/`)) rows.push({ path, type, minor: fields[2].split(':')[1] });
+    if (path === folder || path.startsWith(`${folder}/`)) rows.push({ path, type, connection: numberOf(fields[2]) });
   }
   return rows;
 }
@@ -56,7 +62,7 @@ function abort(connection) {
 /** Ends the connection of each FUSE mount on or below `path`, then takes all mounts there away, topmost first. */
 function clear(path) {
   const rows = mountsUnder(path);
-  for (const row of rows) if (row.type.startsWith('fuse')) abort(row.minor);
+  for (const row of rows) if (row.type.startsWith('fuse')) abort(row.connection);
   for (const row of rows.reverse()) spawnSync('umount', ['-l', '-c', row.path], { timeout: 5000, killSignal: 'SIGKILL' });
 }
 

@@ -52,10 +52,12 @@ describe.skipIf(skip)('an ordinary user', () => {
     const script = join(ROOT, 'test/clients/ordinary.sh');
     const expected = await runWell(asUser('bash', script, native), { timeoutMs: 20_000 });
     const daemon = new Daemon(
-      asUser(process.execPath, CLI, 'passthrough', source, path, '--mode', mode, '--workers', String(workers)),
+      asUser(process.execPath, CLI, 'passthrough', source, path, '--mode', mode, '--workers', String(workers), '--backing'),
       path,
     );
-    await daemon.line((line) => line.startsWith('mounted'), 10_000, 'the line `mounted`');
+    const line = await daemon.line((line) => line.startsWith('mounted'), 10_000, 'the line `mounted`');
+    // The kernel gives them to nobody else than root: the daemon serves, and says why.
+    expect(line).toMatch(/without backing files: (backing files need CAP_SYS_ADMIN|this kernel has none)/);
     expect(fuseMountAt(path)).toBeDefined();
     const onMount = await runWell(asUser('bash', script, path), { timeoutMs: 20_000 });
     expect(onMount).toBe(expected);

@@ -117,7 +117,10 @@ describe.skipIf(skip)('recording', () => {
     async ({ workers, mode, name }) => {
       const source = temporaryFolder('source');
       const trace = join(temporaryFolder('trace'), name);
-      const { path, mount } = await mountHere({ module: passthrough, options: { source } }, { workers, mode, trace });
+      const { path, mount } = await mountHere(
+        { module: passthrough, options: { source, backing: false } },
+        { workers, mode, trace },
+      );
       await runWell(['sh', '-c', WORK], { ...LIMIT, cwd: path });
       const counters = await mount.counters();
       await mount.unmount();
@@ -214,7 +217,7 @@ describe.skipIf(skip)('recording', () => {
     writeFileSync(join(source, 'old'), 'o'.repeat(10_000));
     const trace = join(temporaryFolder('trace'), 'trace');
     const { path, mount } = await mountHere(
-      { module: passthrough, options: { source } },
+      { module: passthrough, options: { source, backing: false } },
       { workers: 1, trace: { path: trace, dataMax: 100 } },
     );
     await runWell(['sh', '-c', 'cat old > /dev/null; head -c 5000 old > new; echo short > small; ls -la'], {
@@ -272,7 +275,7 @@ describe.skipIf(skip)('recording', () => {
   test('a trace that cannot be written is an error before anything is mounted', async () => {
     const source = temporaryFolder('source');
     const mounting = (trace: NonNullable<MountSettings['trace']>) =>
-      mountHere({ module: passthrough, options: { source } }, { workers: 1, trace });
+      mountHere({ module: passthrough, options: { source, backing: false } }, { workers: 1, trace });
     const folder = temporaryFolder('trace');
     await expect(mounting(join(folder, 'no/such'))).rejects.toMatchObject({ code: 'ERR_FUSEWIRE_TRACE_WRITE' });
     await expect(mounting(folder)).rejects.toMatchObject({ code: 'ERR_FUSEWIRE_TRACE_WRITE' });

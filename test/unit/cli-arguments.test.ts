@@ -50,6 +50,7 @@ describe('the command line', () => {
         maxWrite: 131072,
         cache: 'none',
         writeback: true,
+        backing: false,
         readOnly: true,
         json: true,
         mountOptions: 'ro,nosuid,allow_other,noatime',
@@ -80,14 +81,15 @@ describe('the command line', () => {
     }
   });
 
-  it.each([
-    ['trace show x.jsonl', 'issue 4'],
-    ['passthrough --trace x', 'issue 4'],
-    ['passthrough --backing', 'issue 6'],
-    ['mount m /m --transport uring', 'issue 6'],
-  ])('refuses what is not there yet: %s', (line, issue) => {
-    expect(refusal(line)).toMatchObject({ code: 'ERR_FUSEWIRE_NOT_AVAILABLE', exitCode: 69 });
-    expect(refusal(line).message).toContain(issue);
+  it('hands the rest to the action of trace, and a file to --trace', () => {
+    expect(parse('trace show x.jsonl --pairs no')).toEqual({
+      name: 'trace',
+      action: 'show',
+      arguments: ['x.jsonl', '--pairs', 'no'],
+    });
+    expect(parse('trace anonymize a b')).toMatchObject({ action: 'anonymise' });
+    expect(parse('trace show --help')).toEqual({ name: 'help', topic: 'trace' });
+    expect(parse('mount m /m --trace x.jsonl')).toMatchObject({ options: { trace: 'x.jsonl' } });
   });
 
   it.each([
@@ -107,6 +109,7 @@ describe('the command line', () => {
     'passthrough --max-background 65536',
     'passthrough --async-dio --no-async-dio',
     'passthrough --backing --no-backing',
+    'passthrough --backing --writeback',
     'passthrough --no-json',
     'passthrough --json=yes',
     'passthrough a b -- c',
@@ -115,6 +118,9 @@ describe('the command line', () => {
     'umount a b',
     'umount --workers 2 /m',
     'doctor /m',
+    'trace',
+    'trace explode x',
+    'passthrough --trace=',
   ])('refuses "%s"', (line) => {
     const { code, message, exitCode } = refusal(line);
     expect({ code, exitCode }).toEqual({ code: 'ERR_FUSEWIRE_USAGE', exitCode: 64 });

@@ -71,15 +71,15 @@ type Method = (...args: unknown[]) => unknown;
 
 /**
  * The same filesystem, where requests that the plan wants fail, wait, come short, are never answered, or take their thread
- * with them. It has the same methods, so that the kernel is offered the same; everything that the plan does not want passes
- * untouched, at the cost of one look at each rule.
+ * with them. It has the same methods, so that the kernel is offered the same, except for backing files, which would take reads and
+ * writes past the plan; everything that the plan does not want passes untouched, at the cost of one look at each rule.
  *
  * In workers, mount a {@link faultyModule}.
  */
 export function withFaults(filesystem: Filesystem, plan: FaultPlan): Filesystem {
   const words = new Int32Array(plan.state);
   const faulty: Record<string, unknown> = {};
-  if (filesystem.settings !== undefined) faulty.settings = filesystem.settings;
+  if (filesystem.settings !== undefined) faulty.settings = withoutBacking(filesystem.settings);
   const real = filesystem as unknown as Record<string, Method | undefined>;
   for (const name of ['init', 'destroy', 'forget', 'lookupCounts', 'openHandles']) {
     if (typeof real[name] === 'function') faulty[name] = (...args: unknown[]) => real[name]!(...args);
@@ -94,6 +94,12 @@ export function withFaults(filesystem: Filesystem, plan: FaultPlan): Filesystem 
     };
   }
   return faulty as Filesystem;
+}
+
+function withoutBacking(settings: NonNullable<Filesystem['settings']>): Filesystem['settings'] {
+  const { capabilities } = settings;
+  if (capabilities === undefined) return settings;
+  return { ...settings, capabilities: capabilities.filter((flag) => flag !== 'FUSE_PASSTHROUGH') };
 }
 
 function candidateOf(method: FaultyMethod, shape: Shape, args: readonly unknown[], request: OpenRequestFields): FaultCandidate {
