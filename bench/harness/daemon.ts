@@ -1,21 +1,24 @@
 /** A FUSE daemon as a child in the foreground: started, waited for, measured, stopped. */
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { collect, kill, run, start } from './children.ts';
 import { BenchError } from './failure.ts';
 import { forgetMount, guardMount } from './guard.ts';
 import { abortConnections, isMounted, unmount } from './mounts.ts';
-import { cpuSeconds, residentBytes } from './proc.ts';
+import { type CpuReading, cpuReading, cpuSeconds, residentBytes } from './proc.ts';
 
 const READY_MS = 15_000;
 const STOP_MS = 5_000;
+const POLL_MS = 2;
 
 export class Daemon {
   readonly mountPoint: string;
   readonly #child: ChildProcess;
   readonly #stderr: { text: string };
   #ended: Promise<void>;
+  #startedInMs = Number.NaN;
 
   private constructor(child: ChildProcess, mountPoint: string) {
     this.#child = child;
@@ -32,10 +35,12 @@ export class Daemon {
   static async start(argv: readonly string[], mountPoint: string, probe: string, env?: NodeJS.ProcessEnv): Promise<Daemon> {
     mkdirSync(mountPoint, { recursive: true });
     guardMount(mountPoint);
+    const begun = performance.now();
     const daemon = new Daemon(start(argv, env), mountPoint);
     try {
       await daemon.#ready(argv);
       await run(['stat', '--', probe], { timeoutMs: READY_MS });
+      daemon.#startedInMs = performance.now() - begun;
     } catch (error) {
       await daemon.stop();
       throw error;
@@ -54,7 +59,7 @@ export class Daemon {
       if (exitCode !== null || signalCode !== null) failure ??= `it ended (${exitCode ?? signalCode}) before it mounted`;
       if (Date.now() > deadline) failure ??= `nothing was mounted within ${READY_MS / 1000} s`;
       if (failure !== undefined) throw BenchError.daemon(`${argv.join(' ')}: ${failure}${this.#said()}`);
-      await sleep(20);
+      await sleep(POLL_MS);
     }
   }
 
@@ -78,8 +83,17 @@ export class Daemon {
     if (!isMounted(this.mountPoint)) throw BenchError.daemon(`${this.mountPoint} is no longer mounted${this.#said()}`);
   }
 
+  /** Milliseconds from its start until a program had looked at the probe through it. */
+  get startedInMs(): number {
+    return this.#startedInMs;
+  }
+
   cpuSeconds(): number {
     return cpuSeconds(this.pid);
+  }
+
+  cpuReading(): CpuReading {
+    return cpuReading(this.pid);
   }
 
   residentBytes(): number {

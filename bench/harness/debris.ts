@@ -1,5 +1,5 @@
 /** What a benchmark leaves about while it runs, and how to take it away whatever state it is in. */
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { abortConnections, isMounted, mountsUnder, unmount } from './mounts.ts';
 import { processTree, startTime } from './proc.ts';
 
@@ -8,6 +8,8 @@ export class Debris {
   readonly children = new Map<number, string>();
   readonly mounts = new Set<string>();
   readonly folders = new Set<string>();
+  /** A file of the kernel's to what it held before. */
+  readonly settings = new Map<string, string>();
 
   /** Notes a line of {@link noteOf}. */
   note(line: string): void {
@@ -16,6 +18,11 @@ export class Debris {
     if (kind === 'child') {
       if (adding) this.children.set(Number(value), started);
       else this.children.delete(Number(value));
+      return;
+    }
+    if (kind === 'setting') {
+      if (adding) this.settings.set(value, started);
+      else this.settings.delete(value);
       return;
     }
     const set = kind === 'mount' ? this.mounts : this.folders;
@@ -37,14 +44,24 @@ export class Debris {
       // Never remove through a mount that refused to go.
       if (mountsUnder(path).length === 0) rmSync(path, { recursive: true, force: true });
     }
+    for (const [path, before] of this.settings) restore(path, before);
+    this.settings.clear();
     this.children.clear();
     this.mounts.clear();
     this.folders.clear();
   }
 }
 
-export function noteOf(adding: boolean, kind: 'child' | 'mount' | 'folder', value: string, started = ''): string {
+export function noteOf(adding: boolean, kind: 'child' | 'mount' | 'folder' | 'setting', value: string, started = ''): string {
   return [adding ? '+' : '-', kind, value, started].join('\t');
+}
+
+function restore(path: string, before: string): void {
+  try {
+    writeFileSync(path, before);
+  } catch {
+    // Nobody may write it any more; nothing more can be done about it here.
+  }
 }
 
 /**

@@ -73,3 +73,8 @@ export function guardMount(path: string): void {
 export function forgetMount(path: string): void {
   note(noteOf(false, 'mount', path));
 }
+
+/** A file of the kernel's that holds something else during this run: `before` is put back at the end. */
+export function guardSetting(path: string, before: string): void {
+  note(noteOf(true, 'setting', path, before));
+}

@@ -66,6 +66,34 @@ export function cpuSeconds(pid: number): number {
   return sum;
 }
 
+/** Processor time used so far, for {@link cpuSecondsBetween}. */
+export interface CpuReading {
+  /** Exact to 10 ms, with all threads that there ever were. */
+  seconds: number;
+  /** Nanoseconds on a processor of each thread that lives, where the kernel counts them. */
+  threads: ReadonlyMap<number, number>;
+}
+
+export function cpuReading(pid: number): CpuReading {
+  const threads = new Map<number, number>();
+  for (const member of processTree(pid)) {
+    for (const thread of threadsOf(member)) {
+      const nanoseconds = Number((readProc(member, `task/${thread}/schedstat`) ?? '').split(' ')[0]);
+      if (nanoseconds > 0) threads.set(Number(thread), nanoseconds);
+    }
+  }
+  return { seconds: cpuSeconds(pid), threads };
+}
+
+/** Exact where no thread ended between the readings, else to 10 ms. */
+export function cpuSecondsBetween(before: CpuReading, after: CpuReading): number {
+  const stayed = [...before.threads.keys()].every((thread) => after.threads.has(thread));
+  if (!stayed || after.threads.size === 0) return after.seconds - before.seconds;
+  let nanoseconds = 0;
+  for (const [thread, used] of after.threads) nanoseconds += used - (before.threads.get(thread) ?? 0);
+  return nanoseconds / 1e9;
+}
+
 /** Resident bytes of a process and those below it. */
 export function residentBytes(pid: number): number {
   let sum = 0;

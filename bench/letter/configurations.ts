@@ -38,7 +38,21 @@ export interface OurOptions {
 export function ourCommand(source: string, mount: string, { mode, workers, extra }: OurOptions): string[] {
   const cli = join(packageRoot(), 'dist/src/cli/main.js');
   if (!existsSync(cli)) throw BenchError.machine('dist/src/cli/main.js is missing: run npm run build');
-  return [process.execPath, cli, 'passthrough', source, mount, '--mode', mode, '--workers', String(workers), ...extra];
+  // What is measured is the daemon, unless somebody asks for the kernel's own way.
+  const backing = extra.some((word) => word.endsWith('backing')) ? [] : ['--no-backing'];
+  return [
+    process.execPath,
+    cli,
+    'passthrough',
+    source,
+    mount,
+    '--mode',
+    mode,
+    '--workers',
+    String(workers),
+    ...backing,
+    ...extra,
+  ];
 }
 
 /** `variant`: what sets this pair apart from another of the same mode and workers, if anything. */

@@ -23,7 +23,9 @@ export interface Stage {
 
 /** The file that the rows read and write, in the source folder. */
 export const LETTER_FILE = 'letter.dat';
-const CHECK_BYTES = 8 << 20;
+/** Random bytes, to compare what comes through a mount with. */
+export const CHECK_FILE = 'check.dat';
+export const CHECK_BYTES = 8 << 20;
 const CHECK_MS = 30_000;
 
 /** Makes the files below `folder`, every byte written: a sparse one would be read faster than memory. */
@@ -34,7 +36,7 @@ export async function makeFiles(folder: string, bytes: number): Promise<string> 
     run(['dd', `if=${from}`, `of=${join(source, name)}`, `bs=${DD_BLOCK_BYTES}`, `count=${length / DD_BLOCK_BYTES}`], {
       timeoutMs: 120_000,
     });
-  await fill('check.dat', '/dev/urandom', CHECK_BYTES);
+  await fill(CHECK_FILE, '/dev/urandom', CHECK_BYTES);
   await fill(LETTER_FILE, '/dev/urandom', bytes);
   return source;
 }
@@ -81,12 +83,12 @@ function preloading(library: string, mark: string, asyncDio: Configuration['asyn
 }
 
 /** A fast daemon that moves the wrong bytes is worth nothing: random bytes, read and written direct through the mount. */
-async function assertSameBytes(folder: string, source: string, seen: string): Promise<void> {
-  const original = join(source, 'check.dat');
+export async function assertSameBytes(folder: string, source: string, seen: string): Promise<void> {
+  const original = join(source, CHECK_FILE);
   const copy = join(folder, 'copy.dat');
   const limit = { timeoutMs: CHECK_MS };
   const block = `bs=${DD_BLOCK_BYTES}`;
-  await run(['dd', `if=${join(seen, 'check.dat')}`, `of=${copy}`, 'iflag=direct', block], limit);
+  await run(['dd', `if=${join(seen, CHECK_FILE)}`, `of=${copy}`, 'iflag=direct', block], limit);
   await run(['cmp', original, copy], limit);
   await run(['dd', `if=${copy}`, `of=${join(seen, 'written.dat')}`, 'oflag=direct', block], limit);
   await run(['cmp', original, join(source, 'written.dat')], limit);

@@ -3,6 +3,6 @@ import { type MountSettings, mount } from 'fusewire';
 
 const [source, path, settings] = process.argv.slice(2);
 const module = new URL('../../examples/passthrough/filesystem.js', import.meta.url);
-const mounted = await mount({ module, options: { source } }, path, JSON.parse(settings) as MountSettings);
+const mounted = await mount({ module, options: { source, backing: false } }, path, JSON.parse(settings) as MountSettings);
 process.stdout.write('mounted\n');
 await mounted.closed;
