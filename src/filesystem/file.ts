@@ -319,7 +319,8 @@ function ranges(fs: Filesystem): OperationMap {
   const writeOut = newWriteOut();
   const takeCopy = (exchange: Exchange, lengthMax: number): RangeCall => {
     decodeCopyFileRangeIn(exchange.buffer.words, BODY_WORD, copyIn);
-    if (Math.max(copyIn.off_in, copyIn.off_out) > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EOVERFLOW);
+    if (copyIn.off_in > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EOVERFLOW);
+    if (copyIn.off_out > Number.MAX_SAFE_INTEGER) throw FuseError.of(ERRNO.EFBIG);
     const call = pool.take(exchange);
     call.handle = copyIn.fh_in as FileHandle;
     call.offset = copyIn.off_in;

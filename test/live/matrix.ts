@@ -37,7 +37,6 @@ export const REASONS: {
     FUSE_SUBMOUNTS: VIRTIOFS_FLAG,
     FUSE_HAS_INODE_DAX: VIRTIOFS_FLAG,
     FUSE_INIT_RESERVED: 'reserved; neither side may set it',
-    FUSE_PASSTHROUGH: 'refused: backing files are the work of issue 6',
   },
 };
 
