@@ -18,7 +18,7 @@ export const TRACE_HELP = `npm run bench -- trace [options]
   --mode MODE,…         of event, blocking (default event)
   --workers N           worker threads (default 1)
   --record WAY,…        of off, compact, lean, all, jsonl (default all of them); lean and all are compact
-                        without READ payloads and with every byte of them, compact keeps 16 MiB a second
+                        without READ payloads and with every byte of them, compact keeps 8 MiB a second
   --folder DIR          a tmpfs for the source (default /dev/shm)
   --trace-folder DIR    where the traces go (default the same)
   --json FILE           write the figures`;

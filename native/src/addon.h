@@ -53,6 +53,9 @@ struct environment {
   uint32_t buffer_capacity;
   int buffer_free;
   int32_t *reply_status;
+  /* CLOCK_MONOTONIC in microseconds: when the last reply was about to leave, and when the last message had come. */
+  double *times;
+  bool notes_times;
   struct blockable blockable;
   struct watch *watches;
   int watch_last_id;

@@ -57,6 +57,13 @@ export interface Addon {
   ): number;
   /** Word 0: the result of the write of the last {@link replyReceive} on this thread. */
   readonly replyStatus: Int32Array;
+  /**
+   * 0: when the last reply of this thread was about to be written; 1: when the last receive had returned. Microseconds of
+   * CLOCK_MONOTONIC (the clock of process.hrtime), kept only after {@link noteTimes}.
+   */
+  readonly times: Float64Array;
+  /** Begins or ends keeping {@link times} on this thread. Returns 0. */
+  noteTimes(notes: boolean): number;
   /** One writev(2): the head from a registered buffer, then the parts, at most 1,023 of them. */
   replyParts(fd: number, buffer: number, offset: number, length: number, parts: readonly Uint8Array[]): number;
   /** ioctl(2) whose argument points into a registered buffer. */

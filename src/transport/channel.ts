@@ -65,7 +65,10 @@ export interface Channel {
    * will be asked together with the next receive (then {@link ChannelHandler.onRefused} tells of a refusal), else -errno.
    */
   send(buffer: MessageBuffer, length: number): number;
-  /** The same, followed by `parts` in order: one message, gathered without a copy. Leaves at once. */
+  /**
+   * The same, followed by `parts` in order: one message, gathered without a copy. It leaves at once, what was sent before it
+   * first.
+   */
   sendParts(buffer: MessageBuffer, length: number, parts: readonly Uint8Array[]): number;
   /** Keeps the message buffer now being delivered from being reused. Only inside onMessage, at most once a message. */
   keep(buffer: MessageBuffer): void;
@@ -77,6 +80,12 @@ export interface Channel {
    * for example after it was woken for a message from another thread, counts itself as pending.
    */
   setPending(count: number): void;
+  /**
+   * Begins to note when messages come and leave, for a recorder: index 0 is when the last message that left was about to,
+   * 1 when the last one had come; microseconds of the clock of process.hrtime. Only channels that learn it at less than the cost of
+   * asking a clock have it.
+   */
+  noteTimes?(): Float64Array;
   /** Delivers a message that another thread received by this channel's descriptor, as soon as the handler may have one. */
   inject?(message: Uint8Array): void;
   /** Stops delivery; staged replies leave first. The descriptor is closed. Idempotent. */

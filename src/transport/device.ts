@@ -79,6 +79,9 @@ export class DeviceChannel implements Channel {
   readonly #fd: number;
   readonly #addon: Addon;
   readonly #replyStatus: Int32Array;
+  readonly #addonTimes: Float64Array;
+  /** See {@link noteTimes}; undefined while nobody asked. */
+  #times: Float64Array | undefined;
   readonly #requests: RequestPool;
   readonly #replies: SizedPool;
   readonly #receiveBytesLimit: number;
@@ -109,6 +112,7 @@ export class DeviceChannel implements Channel {
     this.#fd = options.fd;
     this.#addon = options.addon ?? loadAddon();
     this.#replyStatus = this.#addon.replyStatus;
+    this.#addonTimes = this.#addon.times;
     this.#receiveBytes = options.receiveBytes ?? DEFAULT_RECEIVE_BYTES;
     this.#receiveBytesLimit = Math.max(options.receiveBytesLimit ?? DEFAULT_RECEIVE_BYTES_LIMIT, this.#receiveBytes);
     this.#requests = new RequestPool(this.#addon, this.#receiveBytes, options.buffersMax ?? DEFAULT_BUFFERS_MAX);
@@ -151,6 +155,19 @@ export class DeviceChannel implements Channel {
     this.#replies.put(takeBack(buffer));
   }
 
+  /** A copy of the thread's times, which other channels of the thread change too. */
+  noteTimes(): Float64Array {
+    this.#addon.noteTimes(true);
+    this.#times ??= new Float64Array(2);
+    return this.#times;
+  }
+
+  #reply(id: number, length: number): number {
+    const status = this.#addon.reply(this.#fd, id, 0, length);
+    if (this.#times !== undefined) this.#times[0] = this.#addonTimes[0];
+    return status;
+  }
+
   send(buffer: MessageBuffer, length: number): number {
     const own = takeBack(buffer);
     if (this.#isReceiving) {
@@ -159,16 +176,19 @@ export class DeviceChannel implements Channel {
       this.#stagedBytes = length;
       return 0;
     }
-    const status = this.#state === STATE_OPEN ? this.#addon.reply(this.#fd, own.id, 0, length) : -ENODEV;
+    const status = this.#state === STATE_OPEN ? this.#reply(own.id, length) : -ENODEV;
     this.#replies.put(own);
     return Math.min(status, 0);
   }
 
   sendParts(buffer: MessageBuffer, length: number, parts: readonly Uint8Array[]): number {
     if (parts.length > PARTS_MAX) return this.#sendGathered(buffer, length, parts);
+    // What was sent before it leaves before it.
+    this.#flush();
     const own = takeBack(buffer);
     const isUp = this.#state === STATE_OPEN || this.#state === STATE_ENDING;
     const status = isUp ? this.#addon.replyParts(this.#fd, own.id, 0, length, parts) : -ENODEV;
+    if (this.#times !== undefined) this.#times[0] = this.#addonTimes[0];
     this.#replies.put(own);
     return Math.min(status, 0);
   }
@@ -224,9 +244,17 @@ export class DeviceChannel implements Channel {
   #receive(): number {
     const buffer = this.#requests.current;
     const staged = this.#staged;
-    if (staged === undefined) return this.#addon.receive(this.#fd, buffer.id, 0, this.#receiveBytes);
+    if (staged === undefined) {
+      const got = this.#addon.receive(this.#fd, buffer.id, 0, this.#receiveBytes);
+      if (this.#times !== undefined) this.#times[1] = this.#addonTimes[1];
+      return got;
+    }
     this.#staged = undefined;
     const got = this.#addon.replyReceive(this.#fd, staged.id, 0, this.#stagedBytes, buffer.id, 0, this.#receiveBytes);
+    if (this.#times !== undefined) {
+      this.#times[0] = this.#addonTimes[0];
+      this.#times[1] = this.#addonTimes[1];
+    }
     const status = this.#replyStatus[0];
     if (status < 0) this.#refuse(staged, -status);
     this.#replies.put(staged);
@@ -245,6 +273,7 @@ export class DeviceChannel implements Channel {
     while (this.#injected.length > 0 && this.#state === STATE_OPEN && !this.#isFull) {
       const message = this.#injected.shift()!;
       this.#requests.current.bytes.set(message);
+      if (this.#times !== undefined) this.#times[1] = Number(process.hrtime.bigint()) / 1000;
       this.#isReceiving = true;
       this.#deliver(message.byteLength);
       this.#leaveLoop();
@@ -265,7 +294,7 @@ export class DeviceChannel implements Channel {
     const staged = this.#staged;
     if (staged === undefined) return;
     this.#staged = undefined;
-    const status = this.#addon.reply(this.#fd, staged.id, 0, this.#stagedBytes);
+    const status = this.#reply(staged.id, this.#stagedBytes);
     if (status < 0) this.#refuse(staged, -status);
     this.#replies.put(staged);
   }
@@ -335,6 +364,7 @@ export class DeviceChannel implements Channel {
     let got: number;
     do got = this.#addon.receive(this.#fd, id, 0, this.#receiveBytes);
     while (got === -EAGAIN && performance.now() < end);
+    if (this.#times !== undefined) this.#times[1] = this.#addonTimes[1];
     return got;
   }
 

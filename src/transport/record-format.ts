@@ -238,8 +238,8 @@ class IndexCursor {
 export const BLOCK_BYTES_LEAST = 4096;
 
 /**
- * Fills one block in memory that is made once. The hot way in is {@link begin} and a copy to {@link bytes}; times must not go
- * back, and {@link hasRoom} must have been asked.
+ * Fills one block in memory that is made once. The hot way in is {@link reserve}, a copy to {@link bytes}, and {@link enter}, in the
+ * same order; times must not go back, and {@link hasRoom} must have been asked.
  */
 export class BlockBuilder {
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -248,10 +248,8 @@ export class BlockBuilder {
   readonly #index: Uint8Array;
   #at = BLOCK_HEAD_BYTES;
   #indexAt = 0;
-  #first = 0;
-  #last = 0;
-  /** Where the errno of the last message that reserved room for one stands in the index; -1 for none. */
-  #errnoAt = -1;
+  /** Microseconds of the first and of the last message; as fields they would be allocated with each change. */
+  readonly #span = new Float64Array(2);
 
   constructor(blockBytes: number) {
     const memory = new ArrayBuffer(align8(Math.max(blockBytes, BLOCK_BYTES_LEAST)));
@@ -267,7 +265,7 @@ export class BlockBuilder {
 
   /** Microseconds of the last message. */
   get last(): number {
-    return this.#last;
+    return this.#span[1];
   }
 
   hasRoom(length: number, viaBytes = 0): boolean {
@@ -275,30 +273,8 @@ export class BlockBuilder {
     return entryEnd <= this.#index.length && this.#at + align8(length) + align8(entryEnd) <= this.bytes.length;
   }
 
-  /**
-   * Adds a message of `length` bytes at the time `t`, and returns where in {@link bytes} they go (a multiple of 8). With
-   * {@link ENTRY_HAS_ERRNO} in `flags` an errno can be told later.
-   */
-  begin(flags: number, t: number, length: number): number {
-    const index = this.#index;
-    let at = this.#indexAt;
-    if (this.count === 0) {
-      this.#first = t;
-      this.#last = t;
-    }
-    index[at++] = flags;
-    if ((flags & ENTRY_HAS_ERRNO) !== 0) {
-      this.#errnoAt = at;
-      index[at++] = 0;
-      index[at++] = 0;
-    }
-    const delta = t - this.#last;
-    this.#last = t;
-    if (delta < 128) index[at++] = delta;
-    else at = putVarint(index, at, delta);
-    at = putVarint(index, at, length);
-    this.#indexAt = at;
-    this.count++;
+  /** Takes room for the `length` bytes of a message: where in {@link bytes} they go, a multiple of 8. */
+  reserve(length: number): number {
     const dataAt = this.#at;
     const end = dataAt + align8(length);
     // What lies between messages is zero, though the memory has been used before.
@@ -310,16 +286,35 @@ export class BlockBuilder {
     return dataAt;
   }
 
-  /** After {@link begin} with {@link ENTRY_IS_CUT}: how long the message was. */
-  whole(length: number): void {
-    this.#indexAt = putVarint(this.#index, this.#indexAt, length);
+  /**
+   * Enters the next message whose bytes have their room: `length` are kept of the `wholeBytes` that it had; `errno` is positive,
+   * 0 for none.
+   */
+  enter(dir: number, t: number, length: number, wholeBytes: number, errno: number): void {
+    const flags = dir | (errno === 0 ? 0 : ENTRY_HAS_ERRNO) | (length === wholeBytes ? 0 : ENTRY_IS_CUT);
+    const at = this.#enter(flags, t, length, errno);
+    this.#indexAt = length === wholeBytes ? at : putVarint(this.#index, at, wholeBytes);
   }
 
-  /** Tells the errno of the last message that was begun with room for one. */
-  refuse(errno: number): void {
-    if (this.#errnoAt < 0) return;
-    this.#index[this.#errnoAt] = errno & 0xff;
-    this.#index[this.#errnoAt + 1] = errno >> 8;
+  /** Writes the part of an entry that each has, and returns where the rest goes. */
+  #enter(flags: number, t: number, length: number, errno: number): number {
+    const index = this.#index;
+    let at = this.#indexAt;
+    if (this.count === 0) {
+      this.#span[0] = t;
+      this.#span[1] = t;
+    }
+    this.count++;
+    index[at++] = flags;
+    if ((flags & ENTRY_HAS_ERRNO) !== 0) {
+      index[at++] = errno & 0xff;
+      index[at++] = errno >> 8;
+    }
+    const delta = t - this.#span[1];
+    this.#span[1] = t;
+    if (delta < 128) index[at++] = delta;
+    else at = putVarint(index, at, delta);
+    return putVarint(index, at, length);
   }
 
   /** Adds a message with all it may have to a block of `blockChannel`. Its values must have been checked. */
@@ -332,10 +327,9 @@ export class BlockBuilder {
     if (command !== undefined) flags |= ENTRY_HAS_COMMAND;
     if (result !== undefined) flags |= ENTRY_HAS_RESULT;
     if (channel !== blockChannel) flags |= ENTRY_HAS_CHANNEL;
-    this.bytes.set(bytes, this.begin(flags, message.t, bytes.length));
-    if (errno !== undefined) this.refuse(errno);
+    this.bytes.set(bytes, this.reserve(bytes.length));
     const index = this.#index;
-    let at = this.#indexAt;
+    let at = this.#enter(flags, message.t, bytes.length, errno ?? 0);
     if (wholeBytes !== undefined) at = putVarint(index, at, wholeBytes);
     if (via !== undefined) {
       at = putVarint(index, at, via.length);
@@ -365,10 +359,10 @@ export class BlockBuilder {
     words[WORD_CHANNEL] = channel ?? 0;
     words[WORD_SEQUENCE] = sequence;
     words[WORD_FLAGS] = (withDataCrc ? BLOCK_HAS_DATA_CRC : 0) | (channel === undefined ? BLOCK_IS_UNNAMED : 0);
-    words[WORD_FIRST] = this.#first % TWO_32;
-    words[WORD_FIRST + 1] = Math.floor(this.#first / TWO_32);
-    words[WORD_LAST] = this.#last % TWO_32;
-    words[WORD_LAST + 1] = Math.floor(this.#last / TWO_32);
+    words[WORD_FIRST] = this.#span[0] % TWO_32;
+    words[WORD_FIRST + 1] = Math.floor(this.#span[0] / TWO_32);
+    words[WORD_LAST] = this.#span[1] % TWO_32;
+    words[WORD_LAST + 1] = Math.floor(this.#span[1] / TWO_32);
     words[WORD_DATA_CRC] = withDataCrc ? crc32(bytes.subarray(BLOCK_HEAD_BYTES, dataEnd)) : 0;
     words[WORD_INDEX_CRC] = crc32(index);
     words[WORD_HEAD_CRC - 1] = 0;
@@ -380,11 +374,19 @@ export class BlockBuilder {
     this.count = 0;
     this.#at = BLOCK_HEAD_BYTES;
     this.#indexAt = 0;
-    this.#errnoAt = -1;
   }
 }
 
 function putVarint(bytes: Uint8Array, at: number, value: number): number {
+  if (value < 128) {
+    bytes[at] = value;
+    return at + 1;
+  }
+  if (value < 16_384) {
+    bytes[at] = (value & 127) | 128;
+    bytes[at + 1] = value >> 7;
+    return at + 2;
+  }
   let left = value;
   let to = at;
   while (left >= 128) {

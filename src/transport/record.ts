@@ -6,19 +6,10 @@
  * faster than the file takes it in becomes slower, it does not collect.
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
 import type { Channel, ChannelHandler, CloseReason, MessageBuffer } from './channel.ts';
 import { TraceError } from './record-errors.ts';
-import {
-  BlockBuilder,
-  decodeBlock,
-  ENTRY_HAS_ERRNO,
-  ENTRY_IN,
-  ENTRY_IS_CUT,
-  ENTRY_OUT,
-  ERRNO_MAX,
-  fileHead,
-  parseBlockHead,
-} from './record-format.ts';
+import { BlockBuilder, decodeBlock, ENTRY_IN, ENTRY_OUT, ERRNO_MAX, fileHead, parseBlockHead } from './record-format.ts';
 import { traceLine } from './record-line.ts';
 import type { TraceMessage } from './record-message.ts';
 
@@ -32,8 +23,8 @@ export interface TraceSettings {
    */
   dataMax?: number;
   /**
-   * Bytes of READ replies that each thread keeps in a second, once a burst of half of that is used up; of what is beyond, the
-   * first 64 bytes of the payload are kept and the message is marked as cut. Default 16 MiB: recording then costs little
+   * Bytes of READ replies that each thread keeps in a second, once a burst of as much is used up; of what is beyond, the
+   * first 16 bytes of the payload are kept and the message is marked as cut. Default 8 MiB: recording then costs little
    * however fast a file is read, and does not fill the disk with what is in the file anyway. Infinity: all of it. What is
    * written is never cut by this.
    */
@@ -46,9 +37,9 @@ export interface TraceSettings {
 
 const DEFAULT_FLUSH_MS = 100;
 const DEFAULT_BLOCK_BYTES = 256 << 10;
-const DEFAULT_READ_RATE = 16 << 20;
+const DEFAULT_READ_RATE = 8 << 20;
 /** Bytes of payload that are kept of a reply beyond the rate. */
-const BEYOND_RATE_BYTES = 64;
+const BEYOND_RATE_BYTES = 16;
 
 /** An open trace, as every thread of the process may write to it. Plain data. */
 export interface TraceFile {
@@ -132,6 +123,12 @@ const READS = 1 << 16;
 /** Up to this many bytes a loop over words copies faster than a call into the engine. */
 const LOOP_BYTES_MAX = 256;
 
+/** Places in {@link Recorder}'s clock: time of the last message, and of the open one; what is left of the budget, and as of when. */
+const LAST = 0;
+const OPEN_TIME = 1;
+const BUDGET = 2;
+const BUDGETED_AT = 3;
+
 /** Recorders of this thread that have something to lose. */
 const open = new Set<Recorder>();
 function flushAll(): void {
@@ -160,23 +157,27 @@ export class Recorder {
   /** Whether anything may be cut; only then READs are told from the rest. */
   readonly #isCutting: boolean;
   readonly #dataMax: number;
-  /** Bytes a microsecond that the budget of READ replies grows by, what it grows to, what it is, and as of when. */
+  /** Bytes a microsecond that the budget of READ replies grows by, and what it grows to. */
   readonly #readRate: number;
   readonly #readBurst: number;
-  #readBudget: number;
-  #budgetedAt = 0;
   /** The low word of a READ's id at the place that follows from it; 0 for none. */
   readonly #reads: Uint32Array | undefined;
   readonly #timer: NodeJS.Timeout | undefined;
   /** Milliseconds to add to performance.now() for the time of the trace. */
   readonly #clockOffset: number;
+  /** The times that the channel notes, and what they were when the recording began; undefined: this recorder asks the clock. */
+  #times: Float64Array | undefined;
+  readonly #startedAtMicros: number;
   #block: BlockBuilder;
-  #spare: BlockBuilder | undefined;
-  /** A full block whose last reply the kernel may still refuse. */
-  #withheld: BlockBuilder | undefined;
-  /** The block with the reply that was sent last, while the kernel may still refuse it. */
-  #unsettled: BlockBuilder | undefined;
-  #last = 0;
+  /**
+   * The message that was sent last has its bytes in the block and no entry yet: the kernel may still refuse it, and it may not have
+   * left. Bytes that are kept of it (-1: there is none), bytes that it had, its errno, and its time, -1 where the channel notes it.
+   */
+  #openKept = -1;
+  #openWhole = 0;
+  #openErrno = 0;
+  /** {@link LAST} and the like: numbers with a fraction or beyond 31 bits, which as fields would be allocated with each change. */
+  readonly #clock = new Float64Array(4);
   #sequence = 0;
   #isClosed = false;
 
@@ -187,70 +188,91 @@ export class Recorder {
     this.#onError = onError;
     this.#dataMax = file.dataMax;
     this.#readRate = file.readRateMax / 1e6;
-    this.#readBurst = file.readRateMax / 2;
-    this.#readBudget = this.#readBurst;
+    this.#readBurst = file.readRateMax;
+    this.#clock[BUDGET] = this.#readBurst;
     this.#isCutting = file.dataMax !== Number.POSITIVE_INFINITY || file.readRateMax !== Number.POSITIVE_INFINITY;
     this.#reads = this.#isCutting ? new Uint32Array(READS) : undefined;
     this.#block = new BlockBuilder(file.blockBytes);
+    this.#startedAtMicros = Number(file.startedAt) / 1000;
     this.#clockOffset = Number(process.hrtime.bigint() - file.startedAt) / 1e6 - performance.now();
     if (state === undefined) this.#timer = setInterval(() => this.flush(), file.flushMs).unref();
     if (open.size === 0) process.on('exit', flushAll);
     open.add(this);
   }
 
+  /** Times come from the channel from now on, as of {@link Channel.noteTimes}. */
+  useTimes(times: Float64Array): void {
+    this.#times = times;
+  }
+
   /** Microseconds since the recording began; never less than before on this thread. */
   now(): number {
     const t = Math.floor((performance.now() + this.#clockOffset) * 1000);
-    return Math.max(t, this.#last);
+    return Math.max(t, this.#clock[LAST]);
+  }
+
+  /** The same of what the channel noted. */
+  #noted(which: 0 | 1): number {
+    const t = Math.floor(this.#times![which] - this.#startedAtMicros);
+    return Math.max(t, this.#clock[LAST]);
   }
 
   /** A message that was received just now. */
   received(buffer: MessageBuffer, length: number): void {
-    // What was sent before has left: it left with this receive at the latest.
-    this.#unsettled = undefined;
-    const { words } = buffer;
-    if (this.#isCutting) {
-      const opcode = words[1];
-      if (opcode === OPCODE_READ) this.#reads![(words[2] >>> 1) % READS] = words[2];
-      const isData = opcode === OPCODE_WRITE || opcode === OPCODE_NOTIFY_REPLY;
-      if (isData && length > REQUEST_PAYLOAD_AT + this.#dataMax) {
-        this.#put(ENTRY_IN | ENTRY_IS_CUT, this.now(), buffer, REQUEST_PAYLOAD_AT + this.#dataMax, length);
-        return;
-      }
-    }
-    this.#put(ENTRY_IN, this.now(), buffer, length, length);
+    if (this.#openKept >= 0) this.#settle();
+    const t = this.#times === undefined ? this.now() : this.#noted(1);
+    const kept = this.#isCutting ? this.#keptOfRequest(buffer.words, length) : length;
+    if (!this.#put(buffer, kept)) return;
+    this.#clock[LAST] = t;
+    this.#block.enter(ENTRY_IN, t, kept, length, 0);
   }
 
-  /** A message that was sent; `t` is {@link now} from before, `status` 0 or the negative errno. The kernel may still refuse it. */
+  /**
+   * A message that was sent; `status` is negative where it failed: -errno. `t` is {@link now} from before, -1 where the channel notes when it
+   * leaves. The kernel may still refuse it.
+   */
   sent(t: number, buffer: MessageBuffer, length: number, status: number): void {
+    if (this.#openKept >= 0) this.#settle();
     const kept = this.#isCutting ? this.#keptOf(buffer.words, length, t) : length;
-    this.#put(ENTRY_OUT | ENTRY_HAS_ERRNO | (kept === length ? 0 : ENTRY_IS_CUT), t, buffer, kept, length);
-    if (status < 0) this.#block.refuse(-status);
-    else this.#unsettled = this.#block;
+    if (this.#put(buffer, kept)) this.#leaveOpen(t, kept, length, status);
   }
 
   /** A message in parts that was sent and is settled. */
   sentParts(t: number, buffer: MessageBuffer, length: number, parts: readonly Uint8Array[], status: number): void {
     if (this.#isClosed) return;
+    if (this.#openKept >= 0) this.#settle();
     let total = length;
     for (const part of parts) total += part.length;
     const kept = this.#isCutting ? this.#keptOf(buffer.words, total, t) : total;
-    if (status < 0) {
-      const bytes = new Uint8Array(kept);
-      gather(bytes, 0, kept, buffer.bytes.subarray(0, length), parts);
-      this.add({ dir: 'out', t, bytes, errno: -status, ...(kept === total ? {} : { wholeBytes: total }) });
-      return;
-    }
     this.#makeRoom(kept, 0);
     const block = this.#block;
-    const at = this.#begin(kept === total ? ENTRY_OUT : ENTRY_OUT | ENTRY_IS_CUT, t, kept, total);
-    gather(block.bytes, at, kept, buffer.bytes.subarray(0, length), parts);
+    gather(block.bytes, block.reserve(kept), kept, buffer.bytes.subarray(0, length), parts);
+    this.#leaveOpen(t, kept, total, status);
+    this.#settle();
   }
 
   /** The kernel refused the last message that was {@link sent}. */
   refused(errno: number): void {
-    this.#unsettled?.refuse(Math.min(errno, ERRNO_MAX));
-    this.#unsettled = undefined;
+    this.#openErrno = Math.min(errno, ERRNO_MAX);
+  }
+
+  #leaveOpen(t: number, kept: number, length: number, status: number): void {
+    this.#state[0] |= 1;
+    this.#clock[OPEN_TIME] = t;
+    this.#openKept = kept;
+    this.#openWhole = length;
+    this.#openErrno = status < 0 ? -status : 0;
+  }
+
+  /** Nothing more will be heard of the last message that was sent. */
+  #settle(): void {
+    const kept = this.#openKept;
+    if (kept < 0) return;
+    // Another message may have come between, which was recorded first and has a later time.
+    const t = this.#clock[OPEN_TIME] < 0 ? this.#noted(0) : Math.max(this.#clock[OPEN_TIME], this.#clock[LAST]);
+    this.#openKept = -1;
+    this.#clock[LAST] = t;
+    this.#block.enter(ENTRY_OUT, t, kept, this.#openWhole, this.#openErrno);
   }
 
   /** A call on the device: its request code, its argument and what it returned (0 or more, or the negative errno). */
@@ -261,20 +283,19 @@ export class Recorder {
   /** Any message whose outcome is known. */
   add(message: TraceMessage): void {
     if (this.#isClosed) return;
+    this.#settle();
     const via = message.via === undefined ? undefined : Buffer.from(message.via);
     this.#makeRoom(message.bytes.length, via?.length ?? 0);
-    const t = Math.max(message.t, this.#last);
-    this.#last = t;
+    const t = Math.max(message.t, this.#clock[LAST]);
+    this.#clock[LAST] = t;
     this.#block.add({ ...message, t }, via, undefined);
     this.#state[0] |= 1;
   }
 
   /** Writes what is in memory. */
   flush(): void {
-    this.#unsettled = undefined;
-    this.#write(this.#withheld);
-    this.#withheld = undefined;
-    this.#write(this.#block);
+    this.#settle();
+    this.#write();
   }
 
   /** Writes what is in memory; nothing is recorded afterwards. Idempotent. */
@@ -291,6 +312,14 @@ export class Recorder {
     if (open.size === 0) process.off('exit', flushAll);
   }
 
+  /** How many bytes of a request are kept; remembers which are READs. */
+  #keptOfRequest(words: Uint32Array, length: number): number {
+    const opcode = words[1];
+    if (opcode === OPCODE_READ) this.#reads![(words[2] >>> 1) % READS] = words[2];
+    const isData = opcode === OPCODE_WRITE || opcode === OPCODE_NOTIFY_REPLY;
+    return isData ? Math.min(length, REQUEST_PAYLOAD_AT + this.#dataMax) : length;
+  }
+
   /** How many bytes of a reply or a notification are kept. */
   #keptOf(words: Uint32Array, length: number, t: number): number {
     if (words[1] === NOTIFY_STORE && words[2] === 0 && words[3] === 0) return Math.min(length, STORE_PAYLOAD_AT + this.#dataMax);
@@ -300,23 +329,26 @@ export class Recorder {
     reads[place] = 0;
     const kept = Math.min(length, REPLY_PAYLOAD_AT + this.#dataMax);
     if (kept <= REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES || this.#readRate === Number.POSITIVE_INFINITY) return kept;
-    if (this.#readBudget < kept) {
-      this.#readBudget = Math.min(this.#readBudget + (t - this.#budgetedAt) * this.#readRate, this.#readBurst);
-      this.#budgetedAt = t;
-      if (this.#readBudget < kept) return REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES;
+    if (this.#clock[BUDGET] < kept) {
+      const now = t < 0 ? this.#clock[LAST] : t;
+      this.#clock[BUDGET] = Math.min(this.#clock[BUDGET] + (now - this.#clock[BUDGETED_AT]) * this.#readRate, this.#readBurst);
+      this.#clock[BUDGETED_AT] = now;
+      if (this.#clock[BUDGET] < kept) return REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES;
     }
-    this.#readBudget -= kept;
+    this.#clock[BUDGET] -= kept;
     return kept;
   }
 
-  #put(flags: number, t: number, buffer: MessageBuffer, kept: number, length: number): void {
-    if (this.#isClosed) return;
+  /** Copies the first `kept` bytes of a message to the block; false when nothing is recorded any more. */
+  #put(buffer: MessageBuffer, kept: number): boolean {
+    if (this.#isClosed) return false;
     if (!this.#block.hasRoom(kept)) this.#makeRoom(kept, 0);
     const block = this.#block;
-    const at = this.#begin(flags, t, kept, length);
+    if (block.count === 0) this.#state[0] |= 1;
+    const at = block.reserve(kept);
     if (kept > LOOP_BYTES_MAX) {
       block.bytes.set(kept === buffer.bytes.length ? buffer.bytes : buffer.bytes.subarray(0, kept), at);
-      return;
+      return true;
     }
     const { words } = buffer;
     const target = block.words;
@@ -324,37 +356,24 @@ export class Recorder {
     const whole = kept >> 2;
     for (let word = 0; word < whole; word++) target[to++] = words[word];
     for (let byte = kept & ~3; byte < kept; byte++) block.bytes[at + byte] = buffer.bytes[byte];
-  }
-
-  #begin(flags: number, t: number, kept: number, length: number): number {
-    const block = this.#block;
-    if (block.count === 0) this.#state[0] |= 1;
-    // Another message may have come between, which was recorded first and has a later time.
-    if (t > this.#last) this.#last = t;
-    const at = block.begin(flags, this.#last, kept);
-    if (kept !== length) block.whole(length);
-    return at;
+    return true;
   }
 
   /** Begins another block where the message does not fit into this one. */
   #makeRoom(length: number, viaBytes: number): void {
     if (this.#block.hasRoom(length, viaBytes)) return;
-    if (this.#unsettled === this.#block) {
-      this.#write(this.#withheld);
-      this.#withheld = this.#block;
-      this.#block = this.#spare ?? new BlockBuilder(this.#file.blockBytes);
-      this.#spare = undefined;
-    } else this.flush();
+    this.#write();
     // Messages of one channel that different blocks hold never have the same time: so their order is that of the file.
-    this.#last++;
+    this.#clock[LAST]++;
     const isOversize = this.#block.bytes.length > this.#file.blockBytes;
     if (isOversize || !this.#block.hasRoom(length, viaBytes)) {
       this.#block = new BlockBuilder(Math.max(this.#file.blockBytes, BlockBuilder.bytesFor(length, viaBytes)));
     }
   }
 
-  #write(block: BlockBuilder | undefined): void {
-    if (block === undefined || block.count === 0 || this.#isClosed) return;
+  #write(): void {
+    const block = this.#block;
+    if (block.count === 0 || this.#isClosed) return;
     const sealed = block.seal(this.#channel, this.#sequence++, false);
     try {
       writeWhole(this.#file.fd, this.#file.isText ? linesOf(sealed) : sealed);
@@ -365,7 +384,6 @@ export class Recorder {
       this.#onError?.(new TraceError('ERR_FUSEWIRE_TRACE_WRITE', this.#file.path, details));
     }
     block.clear();
-    if (block !== this.#block) this.#spare = block;
     this.#state[0] = (this.#state[0] + 2) & ~1;
   }
 }
@@ -407,11 +425,15 @@ class RecordedChannel implements Channel {
   readonly kind: Channel['kind'];
   readonly #inner: Channel;
   readonly #recorder: Recorder;
+  readonly #notesTimes: boolean;
 
   constructor(inner: Channel, recorder: Recorder) {
     this.#inner = inner;
     this.kind = inner.kind;
     this.#recorder = recorder;
+    const times = inner.noteTimes?.();
+    this.#notesTimes = times !== undefined;
+    if (times !== undefined) recorder.useTimes(times);
   }
 
   get receiveBytesMax(): number {
@@ -431,19 +453,19 @@ class RecordedChannel implements Channel {
   }
 
   /**
-   * Recorded afterwards, with the time from before. Afterwards, because sending may first bring the refusal of the message
+   * Recorded afterwards, with the time from before unless the channel notes it. Afterwards, because sending may first bring the refusal of the message
    * before; nobody else has had the buffer meanwhile.
    */
   send(buffer: MessageBuffer, length: number): number {
     const recorder = this.#recorder;
-    const t = recorder.now();
+    const t = this.#notesTimes ? -1 : recorder.now();
     const status = this.#inner.send(buffer, length);
     recorder.sent(t, buffer, length, status);
     return status;
   }
 
   sendParts(buffer: MessageBuffer, length: number, parts: readonly Uint8Array[]): number {
-    const t = this.#recorder.now();
+    const t = this.#notesTimes ? -1 : this.#recorder.now();
     const status = this.#inner.sendParts(buffer, length, parts);
     this.#recorder.sentParts(t, buffer, length, parts, status);
     return status;
