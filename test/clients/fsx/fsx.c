@@ -1,7 +1,9 @@
 /*
  * Random operations on one file, each compared with a model of it in memory.
  *
- *     fsx FILE OPERATIONS SEED buffered|direct|mmap
+ *     fsx FILE OPERATIONS SEED buffered|direct|aligned|mmap
+ *
+ * `direct` reads and writes any range with O_DIRECT, `aligned` whole pages alone, which is what most filesystems of disks want.
  *
  * Reads, writes, truncations, mappings, allocations, holes, copies within the file, reopenings and syncs, of random ranges.
  * After every operation the size has to be the model's, and whatever is read its bytes. Ends with 0 and a line of counts, or
@@ -31,7 +33,7 @@ static const char *const NAMES[KINDS] = {"read", "write", "truncate", "mapread",
 static const char *path;
 static int fd = -1;
 static int openFlags = O_RDWR | O_CLOEXEC;
-static int isDirect, isMapped;
+static int isDirect, isAligned, isMapped;
 static int unsupported[KINDS];
 static long counts[KINDS];
 static unsigned char model[SIZE_MAX_BYTES];
@@ -84,6 +86,14 @@ static void pick(long limit, long *offset, long *length) {
   if (*offset + *length > limit) *length = limit - *offset;
 }
 
+/* A range that is read or written by a call. */
+static void pickTransfer(long *offset, long *length) {
+  pick(SIZE_MAX_BYTES, offset, length);
+  if (!isAligned) return;
+  *offset &= ~(long)(PAGE - 1);
+  *length = (*length + PAGE - 1) & ~(long)(PAGE - 1);
+}
+
 static void grow(long end) {
   if (end <= size) return;
   memset(model + size, 0, (size_t)(end - size));
@@ -92,7 +102,7 @@ static void grow(long end) {
 
 static void doRead(void) {
   long offset, length;
-  pick(SIZE_MAX_BYTES, &offset, &length);
+  pickTransfer(&offset, &length);
   note("read %#lx + %#lx of %#lx", offset, length, size);
   long there = offset >= size ? 0 : offset + length > size ? size - offset : length;
   ssize_t got = pread(fd, buffer, (size_t)length, offset);
@@ -107,7 +117,7 @@ static void fillBuffer(long length) {
 
 static void doWrite(void) {
   long offset, length;
-  pick(SIZE_MAX_BYTES, &offset, &length);
+  pickTransfer(&offset, &length);
   note("write %#lx + %#lx of %#lx", offset, length, size);
   fillBuffer(length);
   ssize_t put = pwrite(fd, buffer, (size_t)length, offset);
@@ -167,6 +177,13 @@ static void doCopy(void) {
   if (size == 0) return note("nothing to copy");
   pick(size, &from, &length);
   to = below(SIZE_MAX_BYTES - length + 1);
+  if (isAligned) {
+    /* Never beyond the end, where the last page may be a part of one. */
+    from &= ~(long)(PAGE - 1);
+    to &= ~(long)(PAGE - 1);
+    length &= ~(long)(PAGE - 1);
+    if (length == 0) return note("less than a page to copy");
+  }
   note("copy %#lx + %#lx to %#lx of %#lx", from, length, to, size);
   if (from < to + length && to < from + length) return;
   off_t in = from, out = to;
@@ -232,11 +249,12 @@ static void run(enum kind kind) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 5) return fprintf(stderr, "fsx FILE OPERATIONS SEED buffered|direct|mmap\n"), 2;
+  if (argc != 5) return fprintf(stderr, "fsx FILE OPERATIONS SEED buffered|direct|aligned|mmap\n"), 2;
   path = argv[1];
   long operations = atol(argv[2]);
   state = 0x9e3779b97f4a7c15u ^ (strtoull(argv[3], NULL, 0) * 0xbf58476d1ce4e5b9u);
-  isDirect = strcmp(argv[4], "direct") == 0;
+  isAligned = strcmp(argv[4], "aligned") == 0;
+  isDirect = isAligned || strcmp(argv[4], "direct") == 0;
   isMapped = strcmp(argv[4], "mmap") == 0;
   if (isDirect) openFlags |= O_DIRECT;
   buffer = aligned_alloc(PAGE, SIZE_MAX_BYTES + PAGE);
