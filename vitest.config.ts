@@ -9,7 +9,7 @@ export default defineConfig({
     alias: [
       { find: /^fusewire$/, replacement: source('./src/index.ts') },
       {
-        find: /^fusewire\/(protocol|transport|session|native|testing|adapters|paths|trace)$/,
+        find: /^fusewire\/(protocol|transport|session|native|testing|storage|adapters|paths|trace)$/,
         replacement: source('./src/$1/index.ts'),
       },
     ],

@@ -20,6 +20,7 @@ const LINE_MAX = 130;
 const ENTRIES: readonly { name: string; index: string; page: string; overview?: true }[] = [
   { name: 'fusewire', index: 'index.d.ts', page: 'fusewire.md' },
   { name: 'fusewire/paths', index: 'paths/index.d.ts', page: 'paths.md' },
+  { name: 'fusewire/storage', index: 'storage/index.d.ts', page: 'storage.md' },
   { name: 'fusewire/adapters', index: 'adapters/index.d.ts', page: 'adapters.md' },
   { name: 'fusewire/testing', index: 'testing/index.d.ts', page: 'testing.md' },
   { name: 'fusewire/trace', index: 'trace/index.d.ts', page: 'trace.md' },
