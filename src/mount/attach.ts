@@ -352,8 +352,8 @@ class MountedAttachment implements Attachment {
   }
 
   abort(): boolean {
-    const alive = !this.#closed && isConnected(this.#addon, this.fd);
-    if (alive && abortConnection(this.connection)) return true;
+    const isAlive = () => !this.#closed && isConnected(this.#addon, this.fd);
+    if (isAlive() && abortConnection(this.connection, isAlive)) return true;
     if (!this.isOurs()) return false;
     // FUSE's umount_begin aborts the connection, whether or not the unmount that follows finds the mount busy.
     if (this.how === 'mount' || isPrivileged()) this.#addon.umount(toBinary(this.mountpoint), MNT_FORCE | UMOUNT_NOFOLLOW);
@@ -407,7 +407,8 @@ class GivenAttachment implements Attachment {
   unmountSync(): void {}
 
   abort(): boolean {
-    return this.connection !== 0 && isConnected(this.#addon, this.fd) && abortConnection(this.connection);
+    const isAlive = () => isConnected(this.#addon, this.fd);
+    return this.connection !== 0 && isAlive() && abortConnection(this.connection, isAlive);
   }
 
   close(): void {}

@@ -1,5 +1,5 @@
 /** What the kernel tells of a FUSE connection from outside: its number, its control files, the mount it belongs to. */
-import { fstatSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import { type Addon, fromBinary } from '../native/index.ts';
 import { readMountInfo } from './mountinfo.ts';
 
@@ -47,14 +47,25 @@ export function findFusectl(): string | undefined {
   return mount === undefined ? undefined : fromBinary(mount.mountPoint);
 }
 
-/** Aborts a connection through its control file. False where fusectl is not mounted, or not ours to write. */
-export function abortConnection(connection: number): boolean {
+/**
+ * Aborts a connection through its control file. False where fusectl is not mounted, or not ours to write, and where `isStill` says
+ * no: the kernel gives the number of a connection that ended to the next one at once, so `isStill` has to tell, without
+ * waiting, whether the connection that is meant lives. It is asked between opening the file and writing, because an open control
+ * file stays that of its connection: when the one that is meant lives after the opening, it is the one that was opened.
+ */
+export function abortConnection(connection: number, isStill: () => boolean): boolean {
   const fusectl = findFusectl();
   if (fusectl === undefined) return false;
   try {
     // 'r+' opens without O_CREAT and O_TRUNC: a connection that is gone gives ENOENT.
-    writeFileSync(`${fusectl}/${connection}/abort`, '1', { flag: 'r+' });
-    return true;
+    const file = openSync(`${fusectl}/${connection}/abort`, 'r+');
+    try {
+      if (!isStill()) return false;
+      writeSync(file, '1');
+      return true;
+    } finally {
+      closeSync(file);
+    }
   } catch {
     return false;
   }

@@ -99,7 +99,8 @@ export async function unmountPath(path: string, settings: UnmountPathSettings = 
     );
   }
   assertMayUnmount(mounted);
-  if (force && !abortConnection(connectionNumber(mounted)) && isPrivileged()) {
+  const isStill = () => isMounted(mounted);
+  if (force && !abortConnection(connectionNumber(mounted), isStill) && isStill() && isPrivileged()) {
     tryLoadAddon()?.umount(toBinary(mountpoint), UMOUNT_NOFOLLOW | MNT_FORCE);
   }
   const said = isMounted(mounted) ? await detach(mountpoint, { lazy: lazy || force, timeoutMs }) : '';

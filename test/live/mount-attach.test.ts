@@ -3,7 +3,7 @@ import { closeSync, fstatSync, mkdirSync, openSync, symlinkSync, writeFileSync }
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Attachment, type AttachSettings, attach } from '../../src/mount/attach.ts';
-import { connectionOf, isConnected } from '../../src/mount/connection.ts';
+import { abortConnection, connectionOf, isConnected } from '../../src/mount/connection.ts';
 import { findHelper } from '../../src/mount/helper.ts';
 import { readMountInfo, topmostMount } from '../../src/mount/mountinfo.ts';
 import { unmountPath } from '../../src/mount/unmount.ts';
@@ -138,6 +138,40 @@ describe.skipIf(!available)('attach', () => {
     expect(attachment.isOurs()).toBe(false);
     expect(await attachment.unmount()).toBe('gone');
     expect(topmostMount(readMountInfo(), mountpoint)?.type).toBe('tmpfs');
+  });
+
+  it('aborts no connection that got the number of the one that was meant', async () => {
+    const addon = loadAddon();
+    const other = join(workspace.folder, 'other');
+    const control = join(workspace.folder, 'control');
+    for (const folder of [other, control]) mkdirSync(folder);
+    await run('mount', ['-t', 'fusectl', 'none', control]);
+    const mountOther = (): number => {
+      const fd = addon.openat(-100, '/dev/fuse', 2, 0);
+      expect(addon.mount('other', other, 'fuse', 0, `fd=${fd},rootmode=40000,user_id=0,group_id=0`)).toBe(0);
+      return fd;
+    };
+    const numberOf = (path: string) => topmostMount(readMountInfo(), path)?.minor;
+    // Other programs of this machine may be given the number first.
+    for (let round = 0; round < 50; round++) {
+      const first = await attached();
+      let fd = -1;
+      const isStill = () => {
+        first.unmountSync();
+        first.close();
+        fd = mountOther();
+        // As if it had been looked at before all that.
+        return true;
+      };
+      expect(abortConnection(first.connection, isStill)).toBe(true);
+      const isSame = numberOf(other) === first.connection;
+      const isAlive = isConnected(addon, fd);
+      unmountOutside(other);
+      addon.close(fd);
+      expect(isAlive).toBe(true);
+      if (isSame) return;
+    }
+    throw new Error('the kernel gave the number to others 50 times');
   });
 
   it('resolves symbolic links and dots', async () => {
