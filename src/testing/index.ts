@@ -7,3 +7,4 @@ export * from './faults/index.ts';
 export * from './host/index.ts';
 export * from './kernel/index.ts';
 export type * from './posix.ts';
+export * from './proxy/index.ts';
