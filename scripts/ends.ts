@@ -48,7 +48,7 @@ async function attempt(round: number, end: (typeof ENDS)[number], tries = 3): Pr
   } catch (error) {
     if (world.toldOfAbort && tries > 1) {
       disturbed++;
-      process.stderr.write(`${what}: the connection was aborted by somebody else; once more\n`);
+      process.stderr.write(`${what}: the connection was aborted by somebody else; once more. ${(error as Error).message}\n`);
       await world.clear();
       await attempt(round, end, tries - 1);
       return;

@@ -161,6 +161,7 @@ const OUTSIDE: End[] = [
       const daemon = await world.stuck();
       const callers = await world.callers();
       const from = now();
+      world.willAbort();
       // The first aborts the connection; the mount may be busy until its callers have gone.
       await world.run(['umount', '-f', world.path], [0, 32]);
       for (const caller of callers) await caller.end(BOUND_MS);
@@ -176,6 +177,7 @@ const OUTSIDE: End[] = [
       const daemon = await world.stuck();
       const callers = await world.callers();
       const from = now();
+      world.willAbort();
       await world.run([process.execPath, CLI, 'umount', '--force', world.path]);
       await world.nothingLeft(from, [daemon], callers);
       return now() - from;
@@ -188,7 +190,9 @@ const OUTSIDE: End[] = [
       const daemon = await world.stuck();
       const callers = await world.callers();
       const from = now();
-      world.control.abort(world.connection);
+      const { connection } = world;
+      world.willAbort();
+      world.control.abort(connection, world.control.identity(connection));
       await world.nothingLeft(from, [daemon], callers);
       return now() - from;
     },

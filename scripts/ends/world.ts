@@ -3,7 +3,19 @@
  * mount from this process; a caller is a child, and what is mounted is read from the kernel's list.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -127,9 +139,13 @@ export class Control {
     if (status !== 0) throw new Error(`fusectl cannot be mounted: ${stderr}`);
   }
 
-  abort(connection: number): void {
+  /** Aborts a connection, unless its number is another one's by now. */
+  abort(connection: number, identity: number): void {
     try {
-      writeFileSync(join(this.folder, String(connection), 'abort'), '1');
+      const file = openSync(join(this.folder, String(connection), 'abort'), 'r+');
+      // What was opened stays that of its connection, so it is looked at after that.
+      if (this.identity(connection) === identity) writeSync(file, '1');
+      closeSync(file);
     } catch {
       // It has ended already.
     }
@@ -164,6 +180,7 @@ export class World {
   readonly #children: Child[] = [];
   /** Connections by number, and what tells them apart from a later one with the same number. */
   readonly #connections = new Map<number, number>();
+  #aborts = false;
 
   constructor(control: Control, serving: Serving) {
     this.control = control;
@@ -267,22 +284,31 @@ export class World {
       const isOver = () => this.control.identity(connection) !== identity || this.control.waiting(connection) === 0;
       await first.until(isOver, left(), 'nobody waits in the connection');
     }
+    // fusermount3 hears of the daemon's end by its socket, unmounts, and only then ends itself.
+    await first.until(() => this.#strays().length === 0, left(), 'no process is left');
     for (const caller of callers) {
       if (caller.code === 0) throw new Error(`a caller whose request was never answered ended well: ${caller.output}`);
     }
   }
 
-  /** A daemon told that its connection was aborted: on a shared machine somebody may do that to a number that was once his. */
+  /** From here on the end itself aborts the connection. */
+  willAbort(): void {
+    this.#aborts = true;
+  }
+
+  /** A daemon told of an abort that is none of ours: on a shared machine somebody may do that to a number that was once his. */
   get toldOfAbort(): boolean {
-    return this.#children.some((child) => child.errors.includes('ERR_FUSEWIRE_CONNECTION'));
+    return !this.#aborts && this.#children.some((child) => child.errors.includes('ERR_FUSEWIRE_CONNECTION'));
   }
 
   /** Takes away whatever a failure left, and says what that was. */
   async clear(): Promise<string[]> {
     const found: string[] = [];
     for (const row of mountsUnder(this.folder).reverse()) {
+      const identity = this.control.identity(row.minor);
+      if (!mountsUnder(this.folder).some(({ path, minor }) => path === row.path && minor === row.minor)) continue;
       found.push(`a ${row.type} mount on ${row.path}`);
-      this.control.abort(row.minor);
+      this.control.abort(row.minor, identity);
       spawnSync('umount', ['-l', '-c', row.path], { timeout: 5000 });
     }
     for (const [connection, identity] of this.#connections) {
@@ -295,24 +321,41 @@ export class World {
       child.destroy();
       await child.end(5000).catch(() => found.push(`process ${child.pid} cannot be killed`));
     }
-    found.push(...this.#strays());
+    for (const { pid, words } of this.#strays()) {
+      found.push(`process ${pid} (${words})`);
+      kill(pid);
+    }
     rmSync(this.folder, { recursive: true, force: true });
     return found;
   }
 
   /** Processes that somebody of ours started and that outlive him: they name our folder. */
-  #strays(): string[] {
-    const found: string[] = [];
-    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-      try {
-        const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
-        if (!words.includes(this.folder)) continue;
-        found.push(`process ${pid} (${words.trim()})`);
-        process.kill(Number(pid), 'SIGKILL');
-      } catch {
-        // It has ended meanwhile.
-      }
+  #strays(): { pid: number; words: string }[] {
+    const found: { pid: number; words: string }[] = [];
+    const ours = new Set(this.#children.filter((child) => !child.hasEnded).map((child) => child.pid));
+    for (const name of readdirSync('/proc')) {
+      const pid = Number(name);
+      if (!Number.isInteger(pid) || ours.has(pid)) continue;
+      const words = commandOf(pid);
+      if (words.includes(this.folder)) found.push({ pid, words });
     }
     return found;
+  }
+}
+
+/** Empty when it has ended. */
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim();
+  } catch {
+    return '';
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended meanwhile.
   }
 }
