@@ -1,6 +1,6 @@
 /** The daemon of a soak, and what it uses, read from outside: /proc and the control files of its connection. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -8,11 +8,14 @@ import { fileURLToPath } from 'node:url';
 import { runProgram } from './loads.ts';
 
 const O_PATH = 0o10000000;
+const COLLECT_ROUNDS_MAX = 20;
 
 export interface Usage {
   /** Resident memory, KiB. */
   rssKiB: number;
   descriptors: number;
+  /** What the descriptors are besides nodes, sorted: a path, or a kind such as `socket`. */
+  open: string[];
   /** Nodes that the kernel knows: each is a descriptor opened O_PATH. The folder itself and /proc/self/fd are among them. */
   nodes: number;
   /** Requests that wait in the kernel's connection, and answers that are pending in the daemon. */
@@ -26,6 +29,7 @@ interface Said {
   event: string;
   connection?: number;
   faults?: string[];
+  collected?: number[];
   counters?: { requests: number; pending: number };
 }
 
@@ -76,28 +80,35 @@ export class WatchedDaemon {
     this.faults = faults;
     const proc = `/proc/${this.#child.pid}`;
     const status = readFileSync(`${proc}/status`, 'latin1');
-    let descriptors = 0;
+    const open: string[] = [];
     let nodes = 0;
     for (const fd of readdirSync(`${proc}/fdinfo`)) {
       try {
         const flags = /^flags:\s+(\d+)/m.exec(readFileSync(`${proc}/fdinfo/${fd}`, 'latin1'));
-        descriptors++;
+        const target = readlinkSync(`${proc}/fd/${fd}`);
         if (flags !== null && (Number.parseInt(flags[1], 8) & O_PATH) !== 0) nodes++;
+        else open.push(target.replace(/:\[\d+\]$/, ''));
       } catch {
         // It was closed meanwhile.
       }
     }
     const waiting = Number(readFileSync(join(this.#control, String(this.#connection), 'waiting'), 'latin1'));
     const rssKiB = Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]);
-    return { rssKiB, descriptors, nodes, waiting, pending: counters?.pending ?? 0, requests: counters?.requests ?? 0 };
+    const { pending = 0, requests = 0 } = counters ?? {};
+    return { rssKiB, descriptors: open.length + nodes, open: open.sort(), nodes, waiting, pending, requests };
   }
 
-  /** Collects the garbage of the main thread and of the workers, whichever of them get the lookups. */
+  /**
+   * Collects the garbage of the main thread and of every worker. Who gets a lookup is chance, so it is tried until each has had one:
+   * the part of a heap for young objects stays as large as the load made it until then.
+   */
   async collect(mountpoint: string): Promise<void> {
-    for (let round = 0; round < 3; round++) {
-      await this.#ask('collect');
+    const { collected: before = [] } = await this.#ask('collect');
+    for (let round = 0; round < COLLECT_ROUNDS_MAX; round++) {
       const names = Array.from({ length: 24 }, (_, index) => join(mountpoint, `.soak-collect-${round}-${index}`));
       await Promise.all(names.map((name) => runProgram(['stat', name])));
+      const { collected: now = [] } = await this.#ask('collect');
+      if (now.every((turns, worker) => turns > before[worker])) return;
     }
   }
 
