@@ -23,6 +23,7 @@ export type {
   StoredHandle,
   WithStorageOptions,
 } from './interface.ts';
+export { storageLayer } from './layer.ts';
 export { ByteLru, type ByteMap } from './lru.ts';
 export {
   isTransient,
@@ -33,3 +34,4 @@ export {
   type StorageOptions,
   type WriteBehindOptions,
 } from './options.ts';
+export { withStorage } from './with-storage.ts';

@@ -11,7 +11,7 @@ export interface StorageOptions {
   collect?: 'drain' | 'turn';
   /** Bytes that may lie unasked for between two reads that become one. Default 0. */
   mergeGapBytes?: number;
-  /** Largest range of one operation of the backend, bytes. Longer requests are served by several. Default 4 MiB. */
+  /** Largest range of one operation of the backend, bytes. Longer reads are served by several; a longer write goes by itself. Default 4 MiB. */
   rangeBytesMax?: number;
   /** Ranges that one `readRanges` or `writeRanges` is given. Default 64. */
   rangesMax?: number;
