@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BOUND_MS, type Child, CLI, PROGRAM, type World } from './world.ts';
+import { BOUND_MS, type Child, CLI, PATIENCE_MS, PROGRAM, type World } from './world.ts';
 
 export interface End {
   readonly name: string;
@@ -351,7 +351,7 @@ const CONTAINERS: End[] = [
     async run(world) {
       const script = 'trap "" TERM; "$@" & wait';
       const daemon = world.start(['unshare', '-fpm', '--mount-proc', 'sh', '-c', script, 'sh', ...world.stuckArguments]);
-      await daemon.until(() => daemon.output.includes('mounted') || daemon.hasEnded, 15_000, 'the mount comes up');
+      await daemon.until(() => daemon.output.includes('mounted') || daemon.hasEnded, PATIENCE_MS, 'the mount comes up');
       const init = firstChild(daemon.pid);
       const caller = world.start(['nsenter', '-t', String(init), '-m', 'cat', join(world.path, 'stuck')]);
       await sleep(300);

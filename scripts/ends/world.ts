@@ -28,8 +28,8 @@ export const PROGRAM = join(ROOT, 'scripts/ends/daemon.mjs');
 
 /** Milliseconds from the end to nothing left. */
 export const BOUND_MS = 5000;
-/** Milliseconds for what is no end: starting, a caller that shall be served. */
-const PATIENCE_MS = 15_000;
+/** Milliseconds for what is no end: starting, a caller that shall be served. Much, for a machine that others keep busy. */
+export const PATIENCE_MS = 60_000;
 
 export interface Serving {
   readonly workers: number;
