@@ -136,8 +136,7 @@ async function runSide(suite: Suite, settings: Settings, base: string, side: Gro
 function daemonOf({ mode, workers, cache, writeback, backing, daemon }: Settings): string[] {
   return [
     ...[process.execPath, CLI, 'passthrough', '--mode', mode, '--workers', String(workers), '--cache', cache],
-    ...(writeback ? ['--writeback'] : []),
-    ...(backing ? ['--backing'] : []),
+    ...(writeback ? ['--writeback'] : [backing ? '--backing' : '--no-backing']),
     ...daemon,
   ];
 }

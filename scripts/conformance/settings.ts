@@ -15,6 +15,7 @@ export interface Settings {
   workers: number;
   cache: 'none' | 'auto' | 'always';
   writeback: boolean;
+  /** Files that the kernel reads and writes itself: the default for root, but not with write-back. */
   backing: boolean;
   /** Only cases, or files of cases, whose name contains one of these. Empty: all. */
   only: string[];
@@ -52,7 +53,8 @@ other one makes the run fail. ARGUMENTS go to the passthrough.
   --mode event|blocking     of the workers (default: blocking)
   --workers N               (default: 2)
   --cache none|auto|always  (default: auto)
-  --writeback, --backing    passed on to the passthrough
+  --writeback, --backing, --no-backing
+                            of the passthrough (default: backing files, as it does by itself for root)
   --only TEXT               only tests whose name contains TEXT; may be repeated
   --except TEXT             not those; may be repeated
   --group NAME              of the suite's tests: xfstests quick (default), auto …; ltp syscalls, fs, dio … with commas between
@@ -80,6 +82,7 @@ const OPTIONS = {
   cache: { type: 'string' },
   writeback: { type: 'boolean' },
   backing: { type: 'boolean' },
+  'no-backing': { type: 'boolean' },
   only: { type: 'string', multiple: true },
   except: { type: 'string', multiple: true },
   group: { type: 'string' },
@@ -96,6 +99,9 @@ const OPTIONS = {
 export function parseSettings(argv: readonly string[]): Settings {
   const end = argv.indexOf('--');
   const { values, positionals } = parseOrRefuse(end < 0 ? argv : argv.slice(0, end));
+  if (values.backing && (values.writeback || values['no-backing'])) {
+    throw ConformanceError.usage(`--backing excludes --${values.writeback ? 'writeback' : 'no-backing'}`);
+  }
   if (positionals.length > 1) throw ConformanceError.usage(`one suite at a time, not also ${positionals[1]}`);
   return {
     suite: positionals[0] ?? '',
@@ -107,7 +113,7 @@ export function parseSettings(argv: readonly string[]): Settings {
     workers: count('workers', values.workers, 64) ?? 2,
     cache: oneOf('cache', values.cache, ['none', 'auto', 'always'] as const) ?? 'auto',
     writeback: values.writeback ?? false,
-    backing: values.backing ?? false,
+    backing: !(values.writeback || values['no-backing']),
     only: values.only ?? [],
     except: values.except ?? [],
     group: values.group,
@@ -159,7 +165,7 @@ export function describeMount(settings: Settings): string {
     `${workers} ${workers === 1 ? 'worker' : 'workers'}`,
     ...(cache === 'auto' ? [] : [`cache ${cache}`]),
     ...(writeback ? ['write-back cache'] : []),
-    ...(backing ? ['backing files'] : []),
+    ...(backing || writeback ? [] : ['no backing files']),
     ...daemon,
   ].join(', ');
 }
