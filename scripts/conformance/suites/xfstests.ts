@@ -148,10 +148,13 @@ log=$(mktemp '${scratch}/daemon.XXXXXX')
 setsid ${quoted} "\${device#source:}" "$folder" \\
   -o "\${options:+$options,}fsname=$device,allow_other,default_permissions,dev,suid" >"$log" 2>&1 </dev/null &
 daemon=$!
-for _ in $(seq 600); do
-  if grep -q '^mounted ' "$log"; then exit 0; fi
-  if ! kill -0 $daemon 2>/dev/null; then break; fi
-  sleep 0.05
+# Nothing is started to wait: a test mounts several times, and on a busy machine that would cost more than the daemon's start.
+exec {never}<> <(:)
+for ((waits = 0; waits < 600; waits++)); do
+  mapfile -t said <"$log"
+  case "\${said[*]}" in *'mounted '*) exit 0 ;; esac
+  kill -0 $daemon 2>/dev/null || break
+  read -r -t 0.1 -u "$never"
 done
 cat "$log" >&2
 exit 32
