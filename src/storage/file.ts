@@ -516,6 +516,8 @@ export class File implements StoredFile {
         const start = Math.min(extent.start, segment.start);
         const end = Math.max(extent.end, segment.end);
         if (end - start > bytesMax || !this.#mayJoin(segment) || overlapsAny(others, start, end)) continue;
+        // Bytes that nobody asked for may be on their way to be written.
+        if (gap > 0 && overlapsAny(this.#writes, start, end)) continue;
         extent.start = start;
         extent.end = end;
         this.remove(segment);

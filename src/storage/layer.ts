@@ -177,7 +177,11 @@ export class Layer implements StorageLayer {
       const { file } = task;
       if (file.isBlocked(task)) file.block(task);
       else if (!(task instanceof Segment)) this.#start(task);
-      else for (const segment of file.join(task)) this.#startOrQueue(segment);
+      else
+        for (const segment of file.join(task)) {
+          if (this.#fits(segment)) this.#start(segment);
+          else this.#queue.push(segment);
+        }
     }
     if (this.#ahead.length > 0) this.#pumpAhead();
   }

@@ -46,7 +46,7 @@ export function settingsOf(options: StorageOptions): Settings {
   } = options;
   if (collect !== 'drain' && collect !== 'turn') throw new StorageError(`collect is drain or turn, not ${String(collect)}`);
   whole('mergeGapBytes', mergeGapBytes, 0);
-  whole('rangeBytesMax', rangeBytesMax, 4096);
+  whole('rangeBytesMax', rangeBytesMax, 1);
   whole('rangesMax', rangesMax, 1);
   whole('deadlineMs', deadlineMs, 0);
   const readAhead = group('readAhead', options.readAhead ?? true, READ_AHEAD);
