@@ -11,6 +11,7 @@
         "src/identity.c",
         "src/locks.c",
         "src/mount.c",
+        "src/tape.c",
         "src/uring.c",
         "src/wake.c",
         "src/watch.c"

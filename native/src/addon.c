@@ -56,6 +56,7 @@ static void end_environment(napi_async_cleanup_hook_handle handle, void *data) {
   wake_end(self);
   locks_end(self);
   rings_end(self);
+  tapes_end(self);
   watches_end(self);
   self->ending = true;
   environment_maybe_free(self);
@@ -83,7 +84,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   self->env = env;
   self->buffer_free = -1;
   const struct function_row *const tables[] = {
-    backing_functions, buffer_functions, device_functions, file_functions, identity_functions, lock_functions, mount_functions, uring_functions, wake_functions, watch_functions,
+    backing_functions, buffer_functions, device_functions, file_functions, identity_functions, lock_functions, mount_functions, tape_functions, uring_functions, wake_functions, watch_functions,
   };
   for (size_t index = 0; index < sizeof tables / sizeof *tables; index++) {
     if (!define_functions(self, exports, tables[index])) return NULL;

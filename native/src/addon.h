@@ -45,6 +45,7 @@ struct buffer_slot {
 struct watch;
 struct lock_desk;
 struct ring;
+struct tape;
 
 struct environment {
   napi_env env;
@@ -53,9 +54,6 @@ struct environment {
   uint32_t buffer_capacity;
   int buffer_free;
   int32_t *reply_status;
-  /* CLOCK_MONOTONIC in microseconds: when the last reply was about to leave, and when the last message had come. */
-  double *times;
-  bool notes_times;
   struct blockable blockable;
   struct watch *watches;
   int watch_last_id;
@@ -63,6 +61,7 @@ struct environment {
   struct lock_desk *locks;
   struct ring *rings;
   int ring_last_id;
+  struct tape *tapes;
   bool ending;
   napi_async_cleanup_hook_handle cleanup;
 };
@@ -80,6 +79,7 @@ extern const struct function_row file_functions[];
 extern const struct function_row identity_functions[];
 extern const struct function_row lock_functions[];
 extern const struct function_row mount_functions[];
+extern const struct function_row tape_functions[];
 extern const struct function_row uring_functions[];
 extern const struct function_row wake_functions[];
 extern const struct function_row watch_functions[];
@@ -93,6 +93,7 @@ int wake_signal(void);
 void watches_end(struct environment *self);
 void locks_end(struct environment *self);
 void rings_end(struct environment *self);
+void tapes_end(struct environment *self);
 void identity_begin(void);
 /* Frees `self` once it is ending and its last watch has closed. */
 void environment_maybe_free(struct environment *self);

@@ -104,25 +104,18 @@ static bool export_value(struct environment *self, napi_value exports, const cha
   return napi_define_properties(self->env, exports, 1, &descriptor) == napi_ok;
 }
 
-/* A typed array of the addon's own. Registering its memory keeps it alive, even if the exports object is dropped. */
-static bool export_array(struct environment *self, napi_value exports, const char *name, napi_typedarray_type type, size_t length,
-                         size_t bytes, void **data) {
-  napi_value memory, array;
-  return napi_create_arraybuffer(self->env, bytes, data, &memory) == napi_ok && add_buffer(self, memory, *data, bytes) >= 0 &&
-         napi_create_typedarray(self->env, type, length, memory, 0, &array) == napi_ok && export_value(self, exports, name, array);
-}
-
 bool buffers_begin(struct environment *self, napi_value exports) {
   napi_env env = self->env;
-  napi_value scratch;
-  void *data, *status, *times;
+  napi_value scratch, status_buffer, status;
+  void *data, *status_data;
   if (napi_create_arraybuffer(env, SCRATCH_BYTES, &data, &scratch) != napi_ok) return false;
   if (add_buffer(self, scratch, data, SCRATCH_BYTES) != 0) return false;
-  if (!export_array(self, exports, "replyStatus", napi_int32_array, 1, sizeof(int32_t), &status)) return false;
-  if (!export_array(self, exports, "times", napi_float64_array, 2, 2 * sizeof(double), &times)) return false;
-  self->reply_status = status;
-  self->times = times;
-  return export_value(self, exports, "scratch", scratch);
+  if (napi_create_arraybuffer(env, sizeof(int32_t), &status_data, &status_buffer) != napi_ok) return false;
+  /* Registering the word keeps its memory alive, even if the exports object is dropped. */
+  if (add_buffer(self, status_buffer, status_data, sizeof(int32_t)) < 0) return false;
+  if (napi_create_typedarray(env, napi_int32_array, 1, status_buffer, 0, &status) != napi_ok) return false;
+  self->reply_status = status_data;
+  return export_value(self, exports, "scratch", scratch) && export_value(self, exports, "replyStatus", status);
 }
 
 /* The environment is going, and its references with it. */

@@ -1,31 +1,13 @@
 /* Messages to and from a descriptor, and what belongs to it. */
+#include "tape.h"
 #include "wake.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #define PARTS_MAX 1023
-
-enum { TIME_SENT, TIME_RECEIVED };
-
-/* Only while somebody wants to know: a look at the clock costs as much as a small handler. */
-static inline void note_time(struct environment *self, int which) {
-  if (!self->notes_times) return;
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  self->times[which] = (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
-}
-
-static napi_value note_times(napi_env env, napi_callback_info info) {
-  struct call call;
-  bool notes;
-  if (!begin_call(&call, env, info) || !take_flag(&call, 0, &notes)) return NULL;
-  call.self->notes_times = notes;
-  return number_result(env, 0);
-}
 
 /*
  * A wake is used up only by -EINTR: when a message came first, it ends the next receive. And only a wake gives -EINTR:
@@ -37,9 +19,17 @@ static inline int64_t receive_message(struct environment *self, int fd, uint8_t 
     if (!enter_sleep(thread)) return -EINTR;
     int64_t status = STATUS(read(fd, at, length));
     leave_sleep(thread);
-    note_time(self, TIME_RECEIVED);
     if (status != -EINTR || consume_wake(thread)) return status;
   }
+}
+
+static inline int64_t write_message(struct environment *self, int fd, const uint8_t *at, size_t length) {
+  if (self->tapes == NULL) return STATUS_RETRIED(write(fd, at, length));
+  struct tape *tape = tape_of(self, fd);
+  double time = tape_sends(tape);
+  int64_t status = STATUS_RETRIED(write(fd, at, length));
+  tape_sent(tape, time, at, length, status);
+  return status;
 }
 
 static napi_value receive(napi_env env, napi_callback_info info) {
@@ -48,7 +38,9 @@ static napi_value receive(napi_env env, napi_callback_info info) {
   uint8_t *at;
   size_t length;
   if (!begin_call(&call, env, info) || !take_int(&call, 0, &fd) || !take_span(&call, 1, &at, &length)) return NULL;
-  return number_result(env, receive_message(call.self, fd, at, length));
+  int64_t got = receive_message(call.self, fd, at, length);
+  if (call.self->tapes != NULL) tape_received(tape_of(call.self, fd), at, got);
+  return number_result(env, got);
 }
 
 static napi_value reply(napi_env env, napi_callback_info info) {
@@ -57,8 +49,7 @@ static napi_value reply(napi_env env, napi_callback_info info) {
   uint8_t *at;
   size_t length;
   if (!begin_call(&call, env, info) || !take_int(&call, 0, &fd) || !take_span(&call, 1, &at, &length)) return NULL;
-  note_time(call.self, TIME_SENT);
-  return number_result(env, STATUS_RETRIED(write(fd, at, length)));
+  return number_result(env, write_message(call.self, fd, at, length));
 }
 
 static napi_value reply_receive(napi_env env, napi_callback_info info) {
@@ -70,9 +61,10 @@ static napi_value reply_receive(napi_env env, napi_callback_info info) {
       !take_span(&call, 4, &at, &length)) {
     return NULL;
   }
-  note_time(call.self, TIME_SENT);
-  *call.self->reply_status = (int32_t)STATUS_RETRIED(write(fd, reply_at, reply_length));
-  return number_result(env, receive_message(call.self, fd, at, length));
+  *call.self->reply_status = (int32_t)write_message(call.self, fd, reply_at, reply_length);
+  int64_t got = receive_message(call.self, fd, at, length);
+  if (call.self->tapes != NULL) tape_received(tape_of(call.self, fd), at, got);
+  return number_result(env, got);
 }
 
 static bool take_parts(struct call *call, int index, struct iovec *vector, uint32_t *count) {
@@ -107,7 +99,6 @@ static napi_value reply_parts(napi_env env, napi_callback_info info) {
     return NULL;
   }
   vector[0] = (struct iovec){.iov_base = at, .iov_len = length};
-  note_time(call.self, TIME_SENT);
   return number_result(env, STATUS_RETRIED(writev(fd, vector, (int)count + 1)));
 }
 
@@ -170,7 +161,6 @@ const struct function_row device_functions[] = {
   {"ioctlBuffer", ioctl_buffer},
   {"ioctlInteger", ioctl_integer},
   {"setNonBlocking", set_non_blocking},
-  {"noteTimes", note_times},
   {"poll", poll_one},
   {NULL, NULL},
 };

@@ -58,12 +58,14 @@ export interface Addon {
   /** Word 0: the result of the write of the last {@link replyReceive} on this thread. */
   readonly replyStatus: Int32Array;
   /**
-   * 0: when the last reply of this thread was about to be written; 1: when the last receive had returned. Microseconds of
-   * CLOCK_MONOTONIC (the clock of process.hrtime), kept only after {@link noteTimes}.
+   * Records what {@link receive}, {@link reply} and {@link replyReceive} carry over `fd` from now on, into a block of a trace that lies
+   * in a registered buffer: eight words and four times, `dataBytes` of block and `indexBytes` of index (native/src/tape.h). Only
+   * messages of which the block's owner wants it. `startedAt` is microseconds of CLOCK_MONOTONIC. Returns 0
+   * or -ENOMEM.
    */
-  readonly times: Float64Array;
-  /** Begins or ends keeping {@link times} on this thread. Returns 0. */
-  noteTimes(notes: boolean): number;
+  tapeBegin(fd: number, buffer: number, offset: number, dataBytes: number, indexBytes: number, startedAt: number): number;
+  /** Ends that; before the buffer is unregistered. Returns 0. */
+  tapeEnd(fd: number): number;
   /** One writev(2): the head from a registered buffer, then the parts, at most 1,023 of them. */
   replyParts(fd: number, buffer: number, offset: number, length: number, parts: readonly Uint8Array[]): number;
   /** ioctl(2) whose argument points into a registered buffer. */

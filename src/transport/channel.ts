@@ -19,6 +19,13 @@ export interface MessageBuffer {
   readonly id: number;
 }
 
+/** A block of a trace in memory that native code may write to: see native/src/tape.h. */
+export interface RecordedBlock {
+  readonly memory: ArrayBuffer;
+  readonly dataBytes: number;
+  readonly indexBytes: number;
+}
+
 /** Why a channel ended. */
 export type CloseReason =
   /** The filesystem was unmounted, or the connection otherwise ended by the kernel (ENODEV). */
@@ -81,11 +88,11 @@ export interface Channel {
    */
   setPending(count: number): void;
   /**
-   * Begins to note when messages come and leave, for a recorder: index 0 is when the last message that left was about to,
-   * 1 when the last one had come; microseconds of the clock of process.hrtime. Only channels that learn it at less than the cost of
-   * asking a clock have it.
+   * Has native code record the messages that cross this channel into a block, from now to the channel's end. What it does not take is
+   * left to the recorder: parts, and what its block says. False where this channel cannot. `startedAt` is microseconds of the
+   * clock of process.hrtime.
    */
-  noteTimes?(): Float64Array;
+  recordTo?(block: RecordedBlock, startedAt: number): boolean;
   /** Delivers a message that another thread received by this channel's descriptor, as soon as the handler may have one. */
   inject?(message: Uint8Array): void;
   /** Stops delivery; staged replies leave first. The descriptor is closed. Idempotent. */

@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import { type Addon, loadAddon } from '../native/index.ts';
-import type { Channel, ChannelHandler, ChannelMode, CloseReason, MessageBuffer } from './channel.ts';
+import type { Channel, ChannelHandler, ChannelMode, CloseReason, MessageBuffer, RecordedBlock } from './channel.ts';
 import { ChannelUsedError } from './errors.ts';
 import { rethrow, STATE_ENDED, STATE_ENDING, STATE_NEW, STATE_OPEN, WayBack } from './life.ts';
 import { type PooledBuffer, REPLY_PAYLOAD_AT, RequestPool, SizedPool, takeBack } from './pool.ts';
@@ -79,9 +79,6 @@ export class DeviceChannel implements Channel {
   readonly #fd: number;
   readonly #addon: Addon;
   readonly #replyStatus: Int32Array;
-  readonly #addonTimes: Float64Array;
-  /** See {@link noteTimes}; undefined while nobody asked. */
-  #times: Float64Array | undefined;
   readonly #requests: RequestPool;
   readonly #replies: SizedPool;
   readonly #receiveBytesLimit: number;
@@ -106,13 +103,13 @@ export class DeviceChannel implements Channel {
   readonly #injected: Uint8Array[] = [];
   /** 0 while there is none. */
   #watchId = 0;
+  #tapeId = 0;
 
   constructor(options: DeviceChannelOptions) {
     this.mode = options.mode ?? 'event';
     this.#fd = options.fd;
     this.#addon = options.addon ?? loadAddon();
     this.#replyStatus = this.#addon.replyStatus;
-    this.#addonTimes = this.#addon.times;
     this.#receiveBytes = options.receiveBytes ?? DEFAULT_RECEIVE_BYTES;
     this.#receiveBytesLimit = Math.max(options.receiveBytesLimit ?? DEFAULT_RECEIVE_BYTES_LIMIT, this.#receiveBytes);
     this.#requests = new RequestPool(this.#addon, this.#receiveBytes, options.buffersMax ?? DEFAULT_BUFFERS_MAX);
@@ -155,19 +152,6 @@ export class DeviceChannel implements Channel {
     this.#replies.put(takeBack(buffer));
   }
 
-  /** A copy of the thread's times, which other channels of the thread change too. */
-  noteTimes(): Float64Array {
-    this.#addon.noteTimes(true);
-    this.#times ??= new Float64Array(2);
-    return this.#times;
-  }
-
-  #reply(id: number, length: number): number {
-    const status = this.#addon.reply(this.#fd, id, 0, length);
-    if (this.#times !== undefined) this.#times[0] = this.#addonTimes[0];
-    return status;
-  }
-
   send(buffer: MessageBuffer, length: number): number {
     const own = takeBack(buffer);
     if (this.#isReceiving) {
@@ -176,7 +160,7 @@ export class DeviceChannel implements Channel {
       this.#stagedBytes = length;
       return 0;
     }
-    const status = this.#state === STATE_OPEN ? this.#reply(own.id, length) : -ENODEV;
+    const status = this.#state === STATE_OPEN ? this.#addon.reply(this.#fd, own.id, 0, length) : -ENODEV;
     this.#replies.put(own);
     return Math.min(status, 0);
   }
@@ -188,7 +172,6 @@ export class DeviceChannel implements Channel {
     const own = takeBack(buffer);
     const isUp = this.#state === STATE_OPEN || this.#state === STATE_ENDING;
     const status = isUp ? this.#addon.replyParts(this.#fd, own.id, 0, length, parts) : -ENODEV;
-    if (this.#times !== undefined) this.#times[0] = this.#addonTimes[0];
     this.#replies.put(own);
     return Math.min(status, 0);
   }
@@ -223,6 +206,14 @@ export class DeviceChannel implements Channel {
     if (count === 0 && this.mode === 'blocking' && this.#state === STATE_OPEN && !this.#isReceiving) this.#wayBack.after(1);
   }
 
+  recordTo({ memory, dataBytes, indexBytes }: RecordedBlock, startedAt: number): boolean {
+    const id = this.#addon.registerBuffer(memory);
+    const recorded = this.#addon.tapeBegin(this.#fd, id, 0, dataBytes, indexBytes, Math.floor(startedAt)) === 0;
+    if (recorded) this.#tapeId = id;
+    else this.#addon.unregisterBuffer(id);
+    return recorded;
+  }
+
   inject(message: Uint8Array): void {
     this.#injected.push(message);
     if (!this.#isReceiving) this.#deliverInjected();
@@ -244,17 +235,9 @@ export class DeviceChannel implements Channel {
   #receive(): number {
     const buffer = this.#requests.current;
     const staged = this.#staged;
-    if (staged === undefined) {
-      const got = this.#addon.receive(this.#fd, buffer.id, 0, this.#receiveBytes);
-      if (this.#times !== undefined) this.#times[1] = this.#addonTimes[1];
-      return got;
-    }
+    if (staged === undefined) return this.#addon.receive(this.#fd, buffer.id, 0, this.#receiveBytes);
     this.#staged = undefined;
     const got = this.#addon.replyReceive(this.#fd, staged.id, 0, this.#stagedBytes, buffer.id, 0, this.#receiveBytes);
-    if (this.#times !== undefined) {
-      this.#times[0] = this.#addonTimes[0];
-      this.#times[1] = this.#addonTimes[1];
-    }
     const status = this.#replyStatus[0];
     if (status < 0) this.#refuse(staged, -status);
     this.#replies.put(staged);
@@ -273,7 +256,6 @@ export class DeviceChannel implements Channel {
     while (this.#injected.length > 0 && this.#state === STATE_OPEN && !this.#isFull) {
       const message = this.#injected.shift()!;
       this.#requests.current.bytes.set(message);
-      if (this.#times !== undefined) this.#times[1] = Number(process.hrtime.bigint()) / 1000;
       this.#isReceiving = true;
       this.#deliver(message.byteLength);
       this.#leaveLoop();
@@ -294,7 +276,7 @@ export class DeviceChannel implements Channel {
     const staged = this.#staged;
     if (staged === undefined) return;
     this.#staged = undefined;
-    const status = this.#reply(staged.id, this.#stagedBytes);
+    const status = this.#addon.reply(this.#fd, staged.id, 0, this.#stagedBytes);
     if (status < 0) this.#refuse(staged, -status);
     this.#replies.put(staged);
   }
@@ -364,7 +346,6 @@ export class DeviceChannel implements Channel {
     let got: number;
     do got = this.#addon.receive(this.#fd, id, 0, this.#receiveBytes);
     while (got === -EAGAIN && performance.now() < end);
-    if (this.#times !== undefined) this.#times[1] = this.#addonTimes[1];
     return got;
   }
 
@@ -452,6 +433,10 @@ export class DeviceChannel implements Channel {
   #free(): void {
     if (this.#watchId !== 0) this.#addon.unwatch(this.#watchId);
     this.#watchId = 0;
+    if (this.#tapeId !== 0) {
+      this.#addon.tapeEnd(this.#fd);
+      this.#addon.unregisterBuffer(this.#tapeId);
+    }
     this.#addon.close(this.#fd);
     this.#requests.close();
     this.#replies.close();

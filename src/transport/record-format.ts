@@ -237,25 +237,60 @@ class IndexCursor {
 /** Least bytes of a block's memory. */
 export const BLOCK_BYTES_LEAST = 4096;
 
+/** Words of a builder that native code shares (native/src/tape.h): where the next message and entry go, and how many there are. */
+const AT = 0;
+const INDEX_AT = 1;
+const COUNT = 2;
+/** Bytes that native code is to keep of the reply that leaves next; negative: it records none. */
+export const KEEP = 3;
+/** Not 0: native code records nothing. */
+export const HELD = 4;
+/** 1 when native code has recorded the message that came last. */
+export const TOOK = 5;
+const WORDS = 8;
+/** Times of a builder, microseconds: of the first message of the block, and of the last of the channel. */
+const FIRST = 0;
+const LAST = 1;
+const TIMES = 4;
+const SHARED_BYTES = WORDS * 4 + TIMES * 8;
+
 /**
  * Fills one block in memory that is made once. The hot way in is {@link reserve}, a copy to {@link bytes}, and {@link enter}, in the
  * same order; times must not go back, and {@link hasRoom} must have been asked.
  */
 export class BlockBuilder {
+  readonly memory: ArrayBuffer;
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly words: Uint32Array<ArrayBuffer>;
-  count = 0;
+  /** See {@link KEEP}, {@link HELD}, {@link TOOK}. */
+  readonly shared: Int32Array<ArrayBuffer>;
+  readonly #times: Float64Array<ArrayBuffer>;
   readonly #index: Uint8Array;
-  #at = BLOCK_HEAD_BYTES;
-  #indexAt = 0;
-  /** Microseconds of the first and of the last message; as fields they would be allocated with each change. */
-  readonly #span = new Float64Array(2);
 
   constructor(blockBytes: number) {
-    const memory = new ArrayBuffer(align8(Math.max(blockBytes, BLOCK_BYTES_LEAST)));
-    this.bytes = new Uint8Array(memory);
-    this.words = new Uint32Array(memory);
-    this.#index = new Uint8Array(Math.max(memory.byteLength >> 3, ENTRY_BYTES_MAX + VIA_BYTES_MAX));
+    const dataBytes = align8(Math.max(blockBytes, BLOCK_BYTES_LEAST));
+    const indexBytes = Math.max(dataBytes >> 3, ENTRY_BYTES_MAX + VIA_BYTES_MAX);
+    this.memory = new ArrayBuffer(SHARED_BYTES + dataBytes + indexBytes);
+    this.shared = new Int32Array(this.memory, 0, WORDS);
+    this.#times = new Float64Array(this.memory, WORDS * 4, TIMES);
+    this.bytes = new Uint8Array(this.memory, SHARED_BYTES, dataBytes);
+    this.words = new Uint32Array(this.memory, SHARED_BYTES, dataBytes >> 2);
+    this.#index = new Uint8Array(this.memory, SHARED_BYTES + dataBytes, indexBytes);
+    this.shared[KEEP] = -1;
+    this.clear();
+  }
+
+  get dataBytes(): number {
+    return this.bytes.length;
+  }
+
+  get indexBytes(): number {
+    return this.#index.length;
+  }
+
+  /** Messages in the block. */
+  get count(): number {
+    return this.shared[COUNT];
   }
 
   /** Bytes of memory that a block needs to hold one message of `length` bytes. */
@@ -263,26 +298,34 @@ export class BlockBuilder {
     return BLOCK_HEAD_BYTES + align8(length) + align8(ENTRY_BYTES_MAX + viaBytes);
   }
 
-  /** Microseconds of the last message. */
+  /** Microseconds of the last message, also of a block before this one. */
   get last(): number {
-    return this.#span[1];
+    return this.#times[LAST];
   }
 
+  set last(t: number) {
+    this.#times[LAST] = t;
+  }
+
+  /** Beside what native code is about to keep. */
   hasRoom(length: number, viaBytes = 0): boolean {
-    const entryEnd = this.#indexAt + ENTRY_BYTES_MAX + viaBytes;
-    return entryEnd <= this.#index.length && this.#at + align8(length) + align8(entryEnd) <= this.bytes.length;
+    const keep = this.shared[KEEP];
+    const entries = keep < 0 ? ENTRY_BYTES_MAX : 2 * ENTRY_BYTES_MAX;
+    const entryEnd = this.shared[INDEX_AT] + entries + viaBytes;
+    const end = this.shared[AT] + align8(length) + (keep < 0 ? 0 : align8(keep)) + align8(entryEnd);
+    return entryEnd <= this.#index.length && end <= this.bytes.length;
   }
 
   /** Takes room for the `length` bytes of a message: where in {@link bytes} they go, a multiple of 8. */
   reserve(length: number): number {
-    const dataAt = this.#at;
+    const dataAt = this.shared[AT];
     const end = dataAt + align8(length);
     // What lies between messages is zero, though the memory has been used before.
     if (end !== dataAt + length) {
       this.words[(end >> 2) - 2] = 0;
       this.words[(end >> 2) - 1] = 0;
     }
-    this.#at = end;
+    this.shared[AT] = end;
     return dataAt;
   }
 
@@ -293,25 +336,25 @@ export class BlockBuilder {
   enter(dir: number, t: number, length: number, wholeBytes: number, errno: number): void {
     const flags = dir | (errno === 0 ? 0 : ENTRY_HAS_ERRNO) | (length === wholeBytes ? 0 : ENTRY_IS_CUT);
     const at = this.#enter(flags, t, length, errno);
-    this.#indexAt = length === wholeBytes ? at : putVarint(this.#index, at, wholeBytes);
+    this.shared[INDEX_AT] = length === wholeBytes ? at : putVarint(this.#index, at, wholeBytes);
   }
 
   /** Writes the part of an entry that each has, and returns where the rest goes. */
   #enter(flags: number, t: number, length: number, errno: number): number {
     const index = this.#index;
-    let at = this.#indexAt;
+    let at = this.shared[INDEX_AT];
     if (this.count === 0) {
-      this.#span[0] = t;
-      this.#span[1] = t;
+      this.#times[FIRST] = t;
+      this.#times[LAST] = t;
     }
-    this.count++;
+    this.shared[COUNT]++;
     index[at++] = flags;
     if ((flags & ENTRY_HAS_ERRNO) !== 0) {
       index[at++] = errno & 0xff;
       index[at++] = errno >> 8;
     }
-    const delta = t - this.#span[1];
-    this.#span[1] = t;
+    const delta = t - this.#times[LAST];
+    this.#times[LAST] = t;
     if (delta < 128) index[at++] = delta;
     else at = putVarint(index, at, delta);
     return putVarint(index, at, length);
@@ -339,14 +382,14 @@ export class BlockBuilder {
     if (command !== undefined) at = putVarint(index, at, command);
     if (result !== undefined) at = putVarint(index, at, result < 0 ? -2 * result - 1 : 2 * result);
     if (channel !== blockChannel) at = putVarint(index, at, channel === undefined ? 0 : channel + 1);
-    this.#indexAt = at;
+    this.shared[INDEX_AT] = at;
   }
 
   /** Makes it a whole block: the part of {@link bytes} that is to be written. Then {@link clear} it for the next. */
   seal(channel: number | undefined, sequence: number, withDataCrc: boolean): Uint8Array<ArrayBuffer> {
     const { bytes, words } = this;
-    const dataEnd = this.#at;
-    const index = this.#index.subarray(0, this.#indexAt);
+    const dataEnd = this.shared[AT];
+    const index = this.#index.subarray(0, this.shared[INDEX_AT]);
     const total = align8(dataEnd + index.length);
     words[(total >> 2) - 2] = 0;
     words[(total >> 2) - 1] = 0;
@@ -359,10 +402,10 @@ export class BlockBuilder {
     words[WORD_CHANNEL] = channel ?? 0;
     words[WORD_SEQUENCE] = sequence;
     words[WORD_FLAGS] = (withDataCrc ? BLOCK_HAS_DATA_CRC : 0) | (channel === undefined ? BLOCK_IS_UNNAMED : 0);
-    words[WORD_FIRST] = this.#span[0] % TWO_32;
-    words[WORD_FIRST + 1] = Math.floor(this.#span[0] / TWO_32);
-    words[WORD_LAST] = this.#span[1] % TWO_32;
-    words[WORD_LAST + 1] = Math.floor(this.#span[1] / TWO_32);
+    words[WORD_FIRST] = this.#times[FIRST] % TWO_32;
+    words[WORD_FIRST + 1] = Math.floor(this.#times[FIRST] / TWO_32);
+    words[WORD_LAST] = this.#times[LAST] % TWO_32;
+    words[WORD_LAST + 1] = Math.floor(this.#times[LAST] / TWO_32);
     words[WORD_DATA_CRC] = withDataCrc ? crc32(bytes.subarray(BLOCK_HEAD_BYTES, dataEnd)) : 0;
     words[WORD_INDEX_CRC] = crc32(index);
     words[WORD_HEAD_CRC - 1] = 0;
@@ -371,9 +414,9 @@ export class BlockBuilder {
   }
 
   clear(): void {
-    this.count = 0;
-    this.#at = BLOCK_HEAD_BYTES;
-    this.#indexAt = 0;
+    this.shared[COUNT] = 0;
+    this.shared[AT] = BLOCK_HEAD_BYTES;
+    this.shared[INDEX_AT] = 0;
   }
 }
 

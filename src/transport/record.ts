@@ -9,7 +9,18 @@ import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import type { Channel, ChannelHandler, CloseReason, MessageBuffer } from './channel.ts';
 import { TraceError } from './record-errors.ts';
-import { BlockBuilder, decodeBlock, ENTRY_IN, ENTRY_OUT, ERRNO_MAX, fileHead, parseBlockHead } from './record-format.ts';
+import {
+  BlockBuilder,
+  decodeBlock,
+  ENTRY_IN,
+  ENTRY_OUT,
+  ERRNO_MAX,
+  fileHead,
+  HELD,
+  KEEP,
+  parseBlockHead,
+  TOOK,
+} from './record-format.ts';
 import { traceLine } from './record-line.ts';
 import type { TraceMessage } from './record-message.ts';
 
@@ -123,12 +134,6 @@ const READS = 1 << 16;
 /** Up to this many bytes a loop over words copies faster than a call into the engine. */
 const LOOP_BYTES_MAX = 256;
 
-/** Places in {@link Recorder}'s clock: time of the last message, and of the open one; what is left of the budget, and as of when. */
-const LAST = 0;
-const OPEN_TIME = 1;
-const BUDGET = 2;
-const BUDGETED_AT = 3;
-
 /** Recorders of this thread that have something to lose. */
 const open = new Set<Recorder>();
 function flushAll(): void {
@@ -165,19 +170,23 @@ export class Recorder {
   readonly #timer: NodeJS.Timeout | undefined;
   /** Milliseconds to add to performance.now() for the time of the trace. */
   readonly #clockOffset: number;
-  /** The times that the channel notes, and what they were when the recording began; undefined: this recorder asks the clock. */
-  #times: Float64Array | undefined;
   readonly #startedAtMicros: number;
+  /** The block that is filled: nearly always the main one, which native code may fill too. */
   #block: BlockBuilder;
+  readonly #main: BlockBuilder;
+  /** The words that native code reads and writes, see KEEP, HELD and TOOK. */
+  readonly #shared: Int32Array;
+  #isTaped = false;
   /**
-   * The message that was sent last has its bytes in the block and no entry yet: the kernel may still refuse it, and it may not have
-   * left. Bytes that are kept of it (-1: there is none), bytes that it had, its errno, and its time, -1 where the channel notes it.
+   * The message that was sent last has its bytes in the block and no entry yet, because the kernel may still refuse it. Bytes that are
+   * kept of it (-1: there is none), bytes that it had, its errno, and its time.
    */
   #openKept = -1;
   #openWhole = 0;
   #openErrno = 0;
-  /** {@link LAST} and the like: numbers with a fraction or beyond 31 bits, which as fields would be allocated with each change. */
-  readonly #clock = new Float64Array(4);
+  #openTime = 0;
+  #readBudget: number;
+  #budgetedAt = 0;
   #sequence = 0;
   #isClosed = false;
 
@@ -189,10 +198,12 @@ export class Recorder {
     this.#dataMax = file.dataMax;
     this.#readRate = file.readRateMax / 1e6;
     this.#readBurst = file.readRateMax;
-    this.#clock[BUDGET] = this.#readBurst;
+    this.#readBudget = this.#readBurst;
     this.#isCutting = file.dataMax !== Number.POSITIVE_INFINITY || file.readRateMax !== Number.POSITIVE_INFINITY;
     this.#reads = this.#isCutting ? new Uint32Array(READS) : undefined;
-    this.#block = new BlockBuilder(file.blockBytes);
+    this.#main = new BlockBuilder(file.blockBytes);
+    this.#block = this.#main;
+    this.#shared = this.#main.shared;
     this.#startedAtMicros = Number(file.startedAt) / 1000;
     this.#clockOffset = Number(process.hrtime.bigint() - file.startedAt) / 1e6 - performance.now();
     if (state === undefined) this.#timer = setInterval(() => this.flush(), file.flushMs).unref();
@@ -200,36 +211,58 @@ export class Recorder {
     open.add(this);
   }
 
-  /** Times come from the channel from now on, as of {@link Channel.noteTimes}. */
-  useTimes(times: Float64Array): void {
-    this.#times = times;
+  /** Lets the channel's native code record what it can. What that is, JavaScript says message by message. */
+  useTape(channel: Channel): void {
+    // Requests are cut by what they mean, which native code does not know.
+    if (this.#dataMax !== Number.POSITIVE_INFINITY || this.#isClosed) return;
+    this.#isTaped = channel.recordTo?.(this.#main, this.#startedAtMicros) ?? false;
   }
 
   /** Microseconds since the recording began; never less than before on this thread. */
   now(): number {
     const t = Math.floor((performance.now() + this.#clockOffset) * 1000);
-    return Math.max(t, this.#clock[LAST]);
-  }
-
-  /** The same of what the channel noted. */
-  #noted(which: 0 | 1): number {
-    const t = Math.floor(this.#times![which] - this.#startedAtMicros);
-    return Math.max(t, this.#clock[LAST]);
+    return Math.max(t, this.#block.last);
   }
 
   /** A message that was received just now. */
   received(buffer: MessageBuffer, length: number): void {
-    if (this.#openKept >= 0) this.#settle();
-    const t = this.#times === undefined ? this.now() : this.#noted(1);
     const kept = this.#isCutting ? this.#keptOfRequest(buffer.words, length) : length;
-    if (!this.#put(buffer, kept)) return;
-    this.#clock[LAST] = t;
-    this.#block.enter(ENTRY_IN, t, kept, length, 0);
+    if (this.#shared[TOOK] === 1) {
+      this.#shared[TOOK] = 0;
+      this.#remind();
+      return;
+    }
+    if (this.#openKept >= 0) this.#settle();
+    const t = this.now();
+    if (this.#put(buffer, kept)) this.#block.enter(ENTRY_IN, t, kept, length, 0);
+  }
+
+  /** Leaves a message that is about to be sent to native code. False where it must be {@link sent} afterwards. */
+  sends(buffer: MessageBuffer, length: number): boolean {
+    const shared = this.#shared;
+    // One at a time: another one may be waiting for the next receive.
+    if (!this.#isTaped || shared[HELD] !== 0 || shared[KEEP] >= 0) return false;
+    // Where it has no room it is recorded here, so that its READ is not forgotten twice.
+    if (!this.#block.hasRoom(length)) return false;
+    shared[KEEP] = this.#isCutting ? this.#keptOf(buffer.words, length, this.#block.last) : length;
+    this.#remind();
+    return true;
+  }
+
+  /** Takes a message back that was left to native code and failed. False where native code has seen and recorded that. */
+  unsent(): boolean {
+    const isWaiting = this.#shared[KEEP] >= 0;
+    this.#shared[KEEP] = -1;
+    return isWaiting;
+  }
+
+  #remind(): void {
+    if ((this.#state[0] & 1) === 0) this.#state[0] |= 1;
   }
 
   /**
-   * A message that was sent; `status` is negative where it failed: -errno. `t` is {@link now} from before, -1 where the channel notes when it
-   * leaves. The kernel may still refuse it.
+   * A message that was sent; `t` is {@link now} from before, `status` is negative where it failed: -errno. The kernel may still
+   * refuse it.
    */
   sent(t: number, buffer: MessageBuffer, length: number, status: number): void {
     if (this.#openKept >= 0) this.#settle();
@@ -258,10 +291,16 @@ export class Recorder {
 
   #leaveOpen(t: number, kept: number, length: number, status: number): void {
     this.#state[0] |= 1;
-    this.#clock[OPEN_TIME] = t;
+    this.#openTime = t;
     this.#openKept = kept;
     this.#openWhole = length;
     this.#openErrno = status < 0 ? -status : 0;
+    this.#hold();
+  }
+
+  /** Native code must not write between the bytes of a message and its entry, nor to a block that is not the one filled. */
+  #hold(): void {
+    this.#shared[HELD] = this.#openKept >= 0 || this.#block !== this.#main || this.#isClosed ? 1 : 0;
   }
 
   /** Nothing more will be heard of the last message that was sent. */
@@ -269,9 +308,9 @@ export class Recorder {
     const kept = this.#openKept;
     if (kept < 0) return;
     // Another message may have come between, which was recorded first and has a later time.
-    const t = this.#clock[OPEN_TIME] < 0 ? this.#noted(0) : Math.max(this.#clock[OPEN_TIME], this.#clock[LAST]);
+    const t = Math.max(this.#openTime, this.#block.last);
     this.#openKept = -1;
-    this.#clock[LAST] = t;
+    this.#hold();
     this.#block.enter(ENTRY_OUT, t, kept, this.#openWhole, this.#openErrno);
   }
 
@@ -286,8 +325,7 @@ export class Recorder {
     this.#settle();
     const via = message.via === undefined ? undefined : Buffer.from(message.via);
     this.#makeRoom(message.bytes.length, via?.length ?? 0);
-    const t = Math.max(message.t, this.#clock[LAST]);
-    this.#clock[LAST] = t;
+    const t = Math.max(message.t, this.#block.last);
     this.#block.add({ ...message, t }, via, undefined);
     this.#state[0] |= 1;
   }
@@ -296,6 +334,7 @@ export class Recorder {
   flush(): void {
     this.#settle();
     this.#write();
+    if (this.#block !== this.#main) this.#turnTo(this.#main);
   }
 
   /** Writes what is in memory; nothing is recorded afterwards. Idempotent. */
@@ -307,6 +346,7 @@ export class Recorder {
 
   #end(): void {
     this.#isClosed = true;
+    this.#hold();
     clearInterval(this.#timer);
     open.delete(this);
     if (open.size === 0) process.off('exit', flushAll);
@@ -329,13 +369,12 @@ export class Recorder {
     reads[place] = 0;
     const kept = Math.min(length, REPLY_PAYLOAD_AT + this.#dataMax);
     if (kept <= REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES || this.#readRate === Number.POSITIVE_INFINITY) return kept;
-    if (this.#clock[BUDGET] < kept) {
-      const now = t < 0 ? this.#clock[LAST] : t;
-      this.#clock[BUDGET] = Math.min(this.#clock[BUDGET] + (now - this.#clock[BUDGETED_AT]) * this.#readRate, this.#readBurst);
-      this.#clock[BUDGETED_AT] = now;
-      if (this.#clock[BUDGET] < kept) return REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES;
+    if (this.#readBudget < kept) {
+      this.#readBudget = Math.min(this.#readBudget + (t - this.#budgetedAt) * this.#readRate, this.#readBurst);
+      this.#budgetedAt = t;
+      if (this.#readBudget < kept) return REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES;
     }
-    this.#clock[BUDGET] -= kept;
+    this.#readBudget -= kept;
     return kept;
   }
 
@@ -364,11 +403,16 @@ export class Recorder {
     if (this.#block.hasRoom(length, viaBytes)) return;
     this.#write();
     // Messages of one channel that different blocks hold never have the same time: so their order is that of the file.
-    this.#clock[LAST]++;
-    const isOversize = this.#block.bytes.length > this.#file.blockBytes;
-    if (isOversize || !this.#block.hasRoom(length, viaBytes)) {
-      this.#block = new BlockBuilder(Math.max(this.#file.blockBytes, BlockBuilder.bytesFor(length, viaBytes)));
-    }
+    this.#block.last++;
+    if (this.#block !== this.#main) this.#turnTo(this.#main);
+    if (this.#block.hasRoom(length, viaBytes)) return;
+    this.#turnTo(new BlockBuilder(BlockBuilder.bytesFor(length, viaBytes)));
+  }
+
+  #turnTo(block: BlockBuilder): void {
+    block.last = this.#block.last;
+    this.#block = block;
+    this.#hold();
   }
 
   #write(): void {
@@ -425,15 +469,12 @@ class RecordedChannel implements Channel {
   readonly kind: Channel['kind'];
   readonly #inner: Channel;
   readonly #recorder: Recorder;
-  readonly #notesTimes: boolean;
 
   constructor(inner: Channel, recorder: Recorder) {
     this.#inner = inner;
     this.kind = inner.kind;
     this.#recorder = recorder;
-    const times = inner.noteTimes?.();
-    this.#notesTimes = times !== undefined;
-    if (times !== undefined) recorder.useTimes(times);
+    recorder.useTape(inner);
   }
 
   get receiveBytesMax(): number {
@@ -453,19 +494,24 @@ class RecordedChannel implements Channel {
   }
 
   /**
-   * Recorded afterwards, with the time from before unless the channel notes it. Afterwards, because sending may first bring the refusal of the message
-   * before; nobody else has had the buffer meanwhile.
+   * Recorded by native code when it leaves, or else here afterwards, with the time from before. Afterwards, because sending may first
+   * bring the refusal of the message before; nobody else has had the buffer meanwhile.
    */
   send(buffer: MessageBuffer, length: number): number {
     const recorder = this.#recorder;
-    const t = this.#notesTimes ? -1 : recorder.now();
+    if (recorder.sends(buffer, length)) {
+      const status = this.#inner.send(buffer, length);
+      if (status < 0 && recorder.unsent()) recorder.sent(recorder.now(), buffer, length, status);
+      return status;
+    }
+    const t = recorder.now();
     const status = this.#inner.send(buffer, length);
     recorder.sent(t, buffer, length, status);
     return status;
   }
 
   sendParts(buffer: MessageBuffer, length: number, parts: readonly Uint8Array[]): number {
-    const t = this.#notesTimes ? -1 : this.#recorder.now();
+    const t = this.#recorder.now();
     const status = this.#inner.sendParts(buffer, length, parts);
     this.#recorder.sentParts(t, buffer, length, parts, status);
     return status;
