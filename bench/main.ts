@@ -7,6 +7,7 @@ import { MEMORY_HELP, memory } from './memory.ts';
 import { NODES_HELP, nodes } from './nodes.ts';
 import { ROWS_HELP, rows } from './rows.ts';
 import { SCALING_HELP, scaling } from './scaling.ts';
+import { STORAGE_HELP, storage } from './storage.ts';
 import { TRACE_HELP, trace } from './trace.ts';
 
 interface Benchmark {
@@ -38,6 +39,12 @@ const BENCHMARKS: Record<string, Benchmark> = {
     about: 'memory for each of a million files, processor time of an idle daemon',
     help: NODES_HELP,
     run: nodes,
+    long: true,
+  },
+  storage: {
+    about: 'the storage layer over a network: merged and not, beside sshfs',
+    help: STORAGE_HELP,
+    run: storage,
     long: true,
   },
   letter: { about: 'the 2013 letter: direct I/O through mounts, ours and those of others', help: LETTER_HELP, run: letter },

@@ -11,7 +11,7 @@ import type { Asker, StoredFile } from './interface.ts';
 import type { Layer } from './layer.ts';
 import { TICK_MS } from './layer.ts';
 import { type Operation, ReadOperation, SyncOperation, WriteOperation } from './operation.ts';
-import { cut, type Span, subtract } from './pieces.ts';
+import { cut, type Span, subtract, united } from './pieces.ts';
 import { ReadyRanges } from './ready.ts';
 import { ReadRequest, Segment, type Task, WriteRequest, WriteTask } from './tasks.ts';
 
@@ -167,7 +167,8 @@ export class File implements StoredFile {
     }
     if (fenceSeq === 0) left = this.#ready.take(left, this.#handles.size > 1, add);
     if (found) this.layer.counters.buffered++;
-    return waiting.length === 0 ? left : [...left, ...waiting];
+    // One operation for all of it, later, is better than one now and another then.
+    return waiting.length === 0 ? left : united([...left, ...waiting]);
   }
 
   #wait(segment: Segment): void {

@@ -16,9 +16,6 @@ const NO_HINTS: WriteHints = { killSuidGid: false, writeback: false };
 /** O_SYNC, O_DSYNC and O_DIRECT: who opens so wants an answer that means written. */
 const WRITES_THROUGH = constants.O_SYNC | constants.O_DSYNC | constants.O_DIRECT;
 
-/** Requests of one reader overtake each other a little; that is no seek. */
-const DISORDER_BYTES = 1 << 20;
-
 export class Handle implements StoredHandle {
   readonly file: File;
   readonly number: number;
@@ -106,7 +103,8 @@ export class Handle implements StoredHandle {
     if (start === this.#next) {
       this.#streak++;
       this.#next = end;
-    } else if (this.#streak >= readAhead!.afterRequests && Math.abs(start - this.#next) <= DISORDER_BYTES) {
+    } else if (this.#streak >= readAhead!.afterRequests && Math.abs(start - this.#next) <= this.#window) {
+      // Requests of one reader overtake each other a little; that is no seek.
       this.#next = Math.max(this.#next, end);
     } else {
       this.#seek(end);

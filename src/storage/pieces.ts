@@ -53,3 +53,14 @@ export function subtract(spans: readonly Span[], start: number, end: number, onI
   }
   return left;
 }
+
+/** The same ranges in order, those that touch as one. */
+export function united(spans: readonly Span[]): readonly Span[] {
+  const result: { start: number; end: number }[] = [];
+  for (const { start, end } of [...spans].sort((a, b) => a.start - b.start)) {
+    const last = result.at(-1);
+    if (last !== undefined && start <= last.end) last.end = Math.max(last.end, end);
+    else result.push({ start, end });
+  }
+  return result;
+}
