@@ -130,7 +130,7 @@ describe('what programs print', () => {
 
   test('fio is told to be direct, or to read a file once', () => {
     expect(fioCommand('fio', load, '/f', 4096, 2)).toEqual(
-      expect.arrayContaining(['--direct=1', '--runtime=2s', '--iodepth=32']),
+      expect.arrayContaining(['--direct=1', '--runtime=2000ms', '--iodepth=32']),
     );
     const buffered = fioCommand('fio', { ...load, rw: 'read', buffered: true }, '/f', 4096, 2);
     expect(buffered).toContain('--direct=0');

@@ -27,11 +27,14 @@ export class Alarm {
     this.#onRing = onRing;
     this.#worker = startWorker(entryOf(import.meta.url, './alarm-thread'), { workerData: this.#memory, name: 'fusewire alarm' });
     this.ready = new Promise((resolve, reject) => {
-      this.#worker.once('message', () => resolve());
+      this.#worker.once('message', () => {
+        // From now on what the alarm is for keeps the process alive, or nothing does.
+        this.#worker.unref();
+        resolve();
+      });
       this.#worker.once('error', reject);
     });
     this.#worker.on('message', () => this.#onThread());
-    this.#worker.unref();
   }
 
   /** Rings at `due`, milliseconds of {@link sharedNow}, and not at what was set before. */
