@@ -45,6 +45,7 @@ export interface Transfer {
   readonly attempt: number;
   /** Nobody waits for it yet. */
   readonly isReadAhead: boolean;
+  /** In whose name. Look at it when you are called; later it may be that of another who waits. */
   readonly origin: Origin;
 }
 

@@ -45,7 +45,7 @@ export class File implements StoredFile {
   #seq = 0;
   /** Segments that wait, in no order. */
   readonly #waiting: Segment[] = [];
-  readonly #running = new Set<ReadOperation>();
+  readonly #running: ReadOperation[] = [];
   /** Writes that are not written, in their order. */
   #writes: WriteTask[] = [];
   #fences: Fence[] = [];
@@ -84,7 +84,7 @@ export class File implements StoredFile {
   get isActive(): boolean {
     return (
       this.#waiting.length > 0 ||
-      this.#running.size > 0 ||
+      this.#running.length > 0 ||
       this.#writes.length > 0 ||
       this.#fences.length > 0 ||
       !this.#ready.isEmpty
@@ -125,20 +125,23 @@ export class File implements StoredFile {
       layer.admit();
       this.#watch();
       const seq = ++this.#seq;
-      const range = { offset, length, knownEnd: this.#unwrittenBytes > 0 ? this.unwrittenEnd : 0 };
-      const request = new ReadRequest(this, range, asker, { resolve, reject });
-      let missing: readonly Span[] = [{ start: offset, end: offset + length }];
-      if (this.#writes.length > 0 || !this.#ready.isEmpty) missing = this.#takeBuffered(missing, request);
-      for (const { start, end } of missing) this.#addSegments(handle, { start, end, seq }, request);
-      if (request.missing === 0) request.finishIfWhole();
+      const knownEnd = this.#unwrittenBytes > 0 ? this.unwrittenEnd : 0;
+      const request = new ReadRequest(this, offset, length, knownEnd, asker, resolve, reject);
+      if (this.#writes.length === 0 && this.#ready.isEmpty) {
+        this.#addSegments(handle, offset, offset + length, seq, request);
+        return;
+      }
+      for (const { start, end } of this.#takeBuffered([{ start: offset, end: offset + length }], request))
+        this.#addSegments(handle, start, end, seq, request);
+      request.finishIfWhole();
     });
   }
 
   /** Long ranges are read by several operations. */
-  #addSegments(handle: Handle, { start, end, seq }: Span & { seq: number }, request: ReadRequest | undefined): void {
+  #addSegments(handle: Handle, start: number, end: number, seq: number, request: ReadRequest | undefined): void {
     const { rangeBytesMax } = this.layer.settings;
     for (let at = start; at < end; at += rangeBytesMax) {
-      const segment = new Segment(this, handle, { start: at, end: Math.min(end, at + rangeBytesMax), seq }, request);
+      const segment = new Segment(this, handle, at, Math.min(end, at + rangeBytesMax), seq, request);
       this.#wait(segment);
       if (request === undefined) this.layer.submitAhead(segment);
       else this.layer.submit(segment);
@@ -186,15 +189,18 @@ export class File implements StoredFile {
     last.index = segment.index;
   }
 
-  /**
-   * Lets a segment wait for what is being read already. Answers what of it nobody reads: itself, when nothing of it is on its way.
-   */
+  /** Whether any of it may be on its way already. */
+  canJoin({ start, end, isAlone }: Segment): boolean {
+    if (isAlone || !this.layer.settings.merge) return false;
+    for (const operation of this.#running) if (operation.start < end && start < operation.end) return true;
+    return false;
+  }
+
+  /** Lets a segment wait for what is being read already. Answers what of it nobody reads. */
   join(segment: Segment): readonly Segment[] {
-    if (this.#running.size === 0 || segment.isAlone || !this.layer.settings.merge) return [segment];
     let spans: readonly Span[] = [segment];
     const joined: { span: Span; operation: ReadOperation }[] = [];
     for (const operation of this.#running) {
-      if (operation.end <= segment.start || operation.start >= segment.end) continue;
       if (operation.isAborted || operation.isEnded || operation.epoch !== this.epoch) continue;
       for (const { offset, length } of operation.ranges)
         spans = subtract(spans, offset, offset + length, (span) => joined.push({ span, operation }));
@@ -203,7 +209,7 @@ export class File implements StoredFile {
     const { request, handle, seq } = segment;
     this.remove(segment);
     segment.done();
-    const part = ({ start, end }: Span): Segment => new Segment(this, handle, { start, end, seq }, request);
+    const part = ({ start, end }: Span): Segment => new Segment(this, handle, start, end, seq, request);
     if (request !== undefined) {
       this.layer.counters.joined++;
       for (const { span, operation } of joined) {
@@ -230,7 +236,8 @@ export class File implements StoredFile {
     if (target <= start || this.#fences.length > 0) return start;
     this.#watch();
     const seq = ++this.#seq;
-    for (const span of this.#ready.missing([{ start, end: target }])) this.#addSegments(handle, { ...span, seq }, undefined);
+    for (const span of this.#ready.missing([{ start, end: target }]))
+      this.#addSegments(handle, span.start, span.end, seq, undefined);
     return target;
   }
 
@@ -382,7 +389,7 @@ export class File implements StoredFile {
 
   async sync(handle: Handle, dataOnly: boolean): Promise<void> {
     if (this.backend.sync === undefined) return;
-    const operation = new SyncOperation(this, handle, handle.originOf(undefined), dataOnly);
+    const operation = new SyncOperation(this, handle, dataOnly);
     this.layer.begin(operation);
     await operation.done;
   }
@@ -417,7 +424,7 @@ export class File implements StoredFile {
 
   #tryFences(): void {
     const [fence] = this.#fences;
-    if (fence === undefined || fence.isRunning || this.#running.size > 0) return;
+    if (fence === undefined || fence.isRunning || this.#running.length > 0) return;
     if (this.#writes.length > 0 && this.#writes[0].seq < fence.seq) return;
     if (this.#waiting.some(({ seq }) => seq < fence.seq)) return;
     fence.isRunning = true;
@@ -440,8 +447,14 @@ export class File implements StoredFile {
   }
 
   operationEnded(operation: Operation): void {
-    if (operation instanceof ReadOperation) this.#running.delete(operation);
-    else if (operation instanceof WriteOperation) this.layer.checkThrottled();
+    if (operation instanceof ReadOperation) {
+      const last = this.#running.pop() as ReadOperation;
+      if (last !== operation) {
+        this.#running[operation.place] = last;
+        last.place = operation.place;
+      }
+    }
+    if (operation instanceof WriteOperation) this.layer.checkThrottled();
     if (this.#blocked.length + this.#barriers.length + this.#fences.length > 0) this.recheck();
   }
 
@@ -472,8 +485,7 @@ export class File implements StoredFile {
   }
 
   #isBeingRead({ start, end, seq }: WriteTask): boolean {
-    for (const { ranges } of this.#running)
-      for (const { offset, length } of ranges) if (offset < end && start < offset + length) return true;
+    for (const operation of this.#running) if (operation.overlaps(start, end)) return true;
     for (const segment of this.#waiting)
       if (segment.seq < seq && segment.request !== undefined && segment.start < end && start < segment.end) return true;
     return false;
@@ -490,19 +502,27 @@ export class File implements StoredFile {
     this.remove(first);
     const { settings } = this.layer;
     const tasks: Segment[] = [first];
-    const extents: Extent[] = [{ start: first.start, end: first.end }];
-    if (settings.merge && !first.isAlone && this.#waiting.length > 0) {
-      const bytesMax = Math.min(settings.rangeBytesMax, Math.max(roomBytes, first.end - first.start));
-      this.#growRead(extents[0], tasks, bytesMax, []);
-      if (this.backend.readRanges !== undefined) this.#addReadRanges(extents, tasks, bytesMax);
-      if (extents.length > 1) extents.sort((a, b) => a.start - b.start);
-      if (tasks.length > 1) this.layer.counters.joined += tasks.length - 1;
-    }
-    const ranges = extents.map(({ start, end }) => ({ offset: start, length: end - start }));
-    const asked = first.request === undefined ? tasks.find(({ request }) => request !== undefined) : first;
-    const operation = new ReadOperation(this, first.handle.originOf(asked), ranges, tasks);
-    this.#running.add(operation);
+    const operation =
+      settings.merge && !first.isAlone && this.#waiting.length > 0
+        ? this.#mergedRead(first, tasks, roomBytes)
+        : new ReadOperation(this, first.start, first.end, tasks);
+    operation.place = this.#running.length;
+    this.#running.push(operation);
     return operation;
+  }
+
+  #mergedRead(first: Segment, tasks: Segment[], roomBytes: number): ReadOperation {
+    const { rangeBytesMax } = this.layer.settings;
+    const bytesMax = Math.min(rangeBytesMax, Math.max(roomBytes, first.end - first.start));
+    const extent: Extent = { start: first.start, end: first.end };
+    this.#growRead(extent, tasks, bytesMax, []);
+    const extents = [extent];
+    if (this.backend.readRanges !== undefined && this.#waiting.length > 0) this.#addReadRanges(extents, tasks, bytesMax);
+    this.layer.counters.joined += tasks.length - 1;
+    if (extents.length === 1) return new ReadOperation(this, extent.start, extent.end, tasks);
+    extents.sort((a, b) => a.start - b.start);
+    const ranges = extents.map(({ start, end }) => ({ offset: start, length: end - start }));
+    return new ReadOperation(this, extents[0].start, extents[extents.length - 1].end, tasks, ranges);
   }
 
   /** Takes along what touches, again and again while the extent grows. */
@@ -571,7 +591,7 @@ export class File implements StoredFile {
     }
     const tasks = [...group].sort((a, b) => a.seq - b.seq);
     const writes = extents.map((extent) => gathered(extent, tasks));
-    return new WriteOperation(this, first.handle.originOf(first, tasks), writes, tasks);
+    return new WriteOperation(this, writes, tasks);
   }
 
   #growWrite(extent: Extent, group: Set<WriteTask>, bytesMax: number, others: readonly Extent[]): void {

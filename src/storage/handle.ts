@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import type { Origin } from './backend.ts';
 import type { File } from './file.ts';
 import type { Asker, StoredHandle } from './interface.ts';
-import type { Task } from './tasks.ts';
+import { type Task, WriteTask } from './tasks.ts';
 
 /** What of a write its bytes do not say. */
 export interface WriteHints {
@@ -83,17 +83,18 @@ export class Handle implements StoredHandle {
     if (this.operations === 0) this.#onIdle?.();
   }
 
-  /** In whose name an operation is done that `task` asked for first. */
-  originOf(task: Task | undefined, tasks: readonly { killSuidGid: boolean; writeback: boolean }[] = []): Origin {
-    const asker = task?.asker;
+  /** In whose name an operation is done: of the first who still waits, because the request of who went away is another's now. */
+  originOf(tasks: readonly Task[]): Origin {
+    const asker = tasks.find(({ isWanted, asker }) => isWanted && asker !== undefined)?.asker;
+    const writes = tasks.filter((task) => task instanceof WriteTask);
     return {
       handle: this.number,
       flags: this.flags,
       uid: asker?.uid ?? 0,
       gid: asker?.gid ?? 0,
       pid: asker?.pid ?? 0,
-      killSuidGid: tasks.some(({ killSuidGid }) => killSuidGid),
-      writeback: tasks.some(({ writeback }) => writeback),
+      killSuidGid: writes.some(({ killSuidGid }) => killSuidGid),
+      writeback: writes.some(({ writeback }) => writeback),
     };
   }
 
@@ -111,7 +112,9 @@ export class Handle implements StoredHandle {
       return;
     }
     if (this.#streak < readAhead!.afterRequests) return;
-    if (this.#window === 0) this.#window = readAhead!.windowBytesMin;
+    // Who reads much at a time is given more at first.
+    if (this.#window === 0)
+      this.#window = Math.min(readAhead!.windowBytesMax, Math.max(readAhead!.windowBytesMin, 2 * (end - start)));
     this.#aheadEnd = Math.max(this.#aheadEnd, end);
     if (this.#aheadEnd - end > this.#window / 2) return;
     const limit = this.#fileEndEpoch === this.file.epoch ? this.#fileEnd : Number.POSITIVE_INFINITY;

@@ -13,6 +13,7 @@ export {
   type Transfer,
 } from './backend.ts';
 export { BlockCache, type BlockCacheCounters, type BlockCacheOptions } from './blocks.ts';
+export { type CachedBackendOptions, cachedBackend } from './cached.ts';
 export { mergeRatio, type StorageCounters } from './counters.ts';
 export type { DiskBlocksOptions } from './disk-blocks.ts';
 export type {

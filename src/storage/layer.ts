@@ -20,11 +20,12 @@ export class Layer implements StorageLayer {
   tick = 0;
   readonly #deadlineTicks: number;
   #fresh: Task[] = [];
+  #looked: Task[] = [];
   #isScheduled = false;
   readonly #queue = new FairQueue<Task>();
   /** What shall be read ahead and has no place yet. */
   #ahead: Segment[] = [];
-  readonly #operations = new Set<Operation>();
+  readonly #operations: Operation[] = [];
   /** Files of which something is going on. */
   readonly #files = new Set<File>();
   #timer: NodeJS.Timeout | undefined;
@@ -89,9 +90,11 @@ export class Layer implements StorageLayer {
   readonly #collect = (): void => {
     this.#isScheduled = false;
     const fresh = this.#fresh;
-    this.#fresh = [];
+    this.#fresh = this.#looked;
     for (const task of fresh) if (task.isWaiting) this.consider(task);
-    this.#pump();
+    fresh.length = 0;
+    this.#looked = fresh;
+    if (!this.#queue.isEmpty || this.#ahead.length > 0) this.#pump();
   };
 
   /** Starts a task, or lets it wait: for others of the same bytes, or for a place. */
@@ -101,11 +104,13 @@ export class Layer implements StorageLayer {
       file.block(task);
       return;
     }
-    if (!(task instanceof Segment)) this.#startOrQueue(task);
-    else for (const segment of file.join(task)) this.#startOrQueue(segment);
+    if (task instanceof Segment && file.canJoin(task)) for (const segment of file.join(task)) this.#startOrQueue(segment);
+    else this.#startOrQueue(task);
   }
 
   #startOrQueue(task: Task): void {
+    // One that was cut in two is whole again when the operation of the first part took the second along.
+    if (!task.isWaiting) return;
     if (this.#queue.isEmpty && this.#fits(task)) {
       this.#start(task);
       return;
@@ -152,14 +157,19 @@ export class Layer implements StorageLayer {
   begin(operation: Operation): void {
     operation.handle.operations++;
     operation.handle.operationBytes += operation.bytes;
-    this.#operations.add(operation);
+    operation.index = this.#operations.length;
+    this.#operations.push(operation);
     this.#startTimer();
     operation.run();
   }
 
   operationEnded(operation: Operation): void {
     const { counters } = this;
-    this.#operations.delete(operation);
+    const last = this.#operations.pop() as Operation;
+    if (last !== operation) {
+      this.#operations[operation.index] = last;
+      last.index = operation.index;
+    }
     if (!(operation instanceof SyncOperation)) {
       counters.operationsNow--;
       counters.operationBytesNow -= operation.bytes;
@@ -176,9 +186,10 @@ export class Layer implements StorageLayer {
       if (task === undefined) break;
       const { file } = task;
       if (file.isBlocked(task)) file.block(task);
-      else if (!(task instanceof Segment)) this.#start(task);
+      else if (!(task instanceof Segment && file.canJoin(task))) this.#start(task);
       else
         for (const segment of file.join(task)) {
+          if (!segment.isWaiting) continue;
           if (this.#fits(segment)) this.#start(segment);
           else this.#queue.push(segment);
         }
@@ -195,7 +206,8 @@ export class Layer implements StorageLayer {
       if (!segment.isWaiting) continue;
       if (segment.file.isBlocked(segment)) segment.giveUp();
       else if (!this.#fits(segment)) break;
-      else for (const rest of segment.file.join(segment)) this.#start(rest);
+      else if (!segment.file.canJoin(segment)) this.#start(segment);
+      else for (const rest of segment.file.join(segment)) if (rest.isWaiting) this.#start(rest);
     }
     this.#ahead = this.#ahead.slice(index);
   }
@@ -234,7 +246,7 @@ export class Layer implements StorageLayer {
 
   #onTick(): void {
     this.tick++;
-    for (const operation of this.#operations) operation.onTick(this.tick, this.#deadlineTicks);
+    for (const operation of [...this.#operations]) operation.onTick(this.tick, this.#deadlineTicks);
     for (const file of this.#files) {
       file.onTick(this.tick);
       if (!file.isActive) {
@@ -242,7 +254,7 @@ export class Layer implements StorageLayer {
         file.isWatched = false;
       }
     }
-    if (this.#operations.size > 0 || this.#files.size > 0) return;
+    if (this.#operations.length > 0 || this.#files.size > 0) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
   }

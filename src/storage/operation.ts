@@ -10,13 +10,14 @@ import type { Segment, Task, WriteTask } from './tasks.ts';
 export abstract class Operation implements Transfer {
   readonly file: File;
   readonly handle: Handle;
-  readonly origin: Origin;
   /** Of all ranges. */
   readonly bytes: number;
   /** Around all ranges. */
   readonly start: number;
   readonly end: number;
   attempt = 0;
+  /** Its place among those in flight. */
+  index = -1;
   isEnded = false;
   /** Nobody wants it any more, and the backend was told. */
   isAborted = false;
@@ -24,14 +25,14 @@ export abstract class Operation implements Transfer {
   #attemptTick = 0;
   #controller: AbortController | undefined;
   #pause: NodeJS.Timeout | undefined;
+  #origin: Origin | undefined;
 
-  constructor(file: File, handle: Handle, origin: Origin, extent: { bytes: number; start: number; end: number }) {
+  constructor(file: File, handle: Handle, start: number, end: number, bytes: number) {
     this.file = file;
     this.handle = handle;
-    this.origin = origin;
-    this.bytes = extent.bytes;
-    this.start = extent.start;
-    this.end = extent.end;
+    this.start = start;
+    this.end = end;
+    this.bytes = bytes;
   }
 
   abstract readonly tasks: readonly Task[];
@@ -41,6 +42,11 @@ export abstract class Operation implements Transfer {
   /** Hands out what the backend answered; throws when that cannot be. */
   protected abstract deliver(answer: unknown): void;
   protected abstract failed(error: unknown): void;
+
+  get origin(): Origin {
+    this.#origin ??= this.handle.originOf(this.tasks);
+    return this.#origin;
+  }
 
   get signal(): AbortSignal {
     this.#controller ??= new AbortController();
@@ -144,21 +150,30 @@ class InvalidStorageAnswer extends Error {
 }
 
 export class ReadOperation extends Operation {
-  readonly ranges: readonly ByteRange[];
+  /** Several ranges; none when it is one, from `start` to `end`. */
+  readonly #ranges: readonly ByteRange[] | undefined;
   readonly tasks: Segment[];
   /** {@link File.epoch} at its start. */
   readonly epoch: number;
+  /** Its place among those of the file. */
+  place = -1;
 
-  constructor(file: File, origin: Origin, ranges: readonly ByteRange[], tasks: Segment[]) {
-    const [first] = ranges;
-    const last = ranges[ranges.length - 1];
-    let bytes = 0;
-    for (const { length } of ranges) bytes += length;
-    super(file, tasks[0].handle, origin, { bytes, start: first.offset, end: last.offset + last.length });
-    this.ranges = ranges;
+  constructor(file: File, start: number, end: number, tasks: Segment[], ranges?: readonly ByteRange[]) {
+    super(file, tasks[0].handle, start, end, ranges === undefined ? end - start : bytesOf(ranges));
+    this.#ranges = ranges;
     this.tasks = tasks;
     this.epoch = file.epoch;
     for (const task of tasks) task.operation = this;
+  }
+
+  get ranges(): readonly ByteRange[] {
+    return this.#ranges ?? [{ offset: this.start, length: this.end - this.start }];
+  }
+
+  /** Whether it reads any byte of a range. */
+  overlaps(start: number, end: number): boolean {
+    if (this.end <= start || end <= this.start) return false;
+    return this.#ranges === undefined || this.#ranges.some(({ offset, length }) => offset < end && start < offset + length);
   }
 
   get isReadAhead(): boolean {
@@ -170,7 +185,7 @@ export class ReadOperation extends Operation {
     const { backend, layer } = this.file;
     const { counters } = layer;
     counters.readOperations++;
-    counters.readRanges += this.ranges.length;
+    counters.readRanges += this.#ranges?.length ?? 1;
     counters.readOperationBytes += this.bytes;
     if (backend.readRanges !== undefined) return backend.readRanges(this.ranges, this);
     if (backend.read === undefined) throw FuseError.of(ERRNO.EBADF);
@@ -178,27 +193,33 @@ export class ReadOperation extends Operation {
   }
 
   protected deliver(answer: unknown): void {
-    const results = this.file.backend.readRanges === undefined ? [answer as Bytes] : (answer as readonly Bytes[]);
-    if (!Array.isArray(results) || results.length !== this.ranges.length)
-      throw new InvalidStorageAnswer(`readRanges of the backend answers one entry for each of ${this.ranges.length} ranges`);
-    const pieces = results.map((bytes, index) => checked(bytes, this.ranges[index].length));
-    for (const segment of this.tasks) {
+    if (this.file.backend.readRanges === undefined) {
+      this.#handOut(checked(answer, this.bytes), this.start, this.tasks);
+      return;
+    }
+    const { ranges } = this;
+    if (!Array.isArray(answer) || answer.length !== ranges.length)
+      throw new InvalidStorageAnswer(`readRanges of the backend answers one entry for each of ${ranges.length} ranges`);
+    const pieces = ranges.map(({ length }, index) => checked(answer[index], length));
+    for (const [index, { offset, length }] of ranges.entries()) {
+      const inside =
+        ranges.length === 1 ? this.tasks : this.tasks.filter(({ start }) => offset <= start && start < offset + length);
+      this.#handOut(pieces[index], offset, inside);
+    }
+  }
+
+  #handOut(pieces: readonly Uint8Array[], offset: number, segments: readonly Segment[]): void {
+    for (const segment of segments) {
       if (!segment.isWanted) continue;
-      const index = this.ranges.length === 1 ? 0 : this.#rangeOf(segment);
-      const bytes = cut(pieces[index], segment.start - this.ranges[index].offset, segment.end - segment.start);
+      const bytes = cut(pieces, segment.start - offset, segment.end - segment.start);
       const { request } = segment;
       if (request === undefined) {
         this.file.keepReadAhead(segment, bytes);
         continue;
       }
       segment.done();
-      request.add(segment.start, segment.end, bytes);
-      request.finishIfWhole();
+      request.finish(segment.start, segment.end, bytes);
     }
-  }
-
-  #rangeOf({ start }: Segment): number {
-    return this.ranges.findLastIndex(({ offset }) => offset <= start);
   }
 
   protected failed(error: unknown): void {
@@ -212,7 +233,14 @@ export class ReadOperation extends Operation {
   }
 }
 
+function bytesOf(ranges: readonly ByteRange[]): number {
+  let bytes = 0;
+  for (const { length } of ranges) bytes += length;
+  return bytes;
+}
+
 function checked(bytes: unknown, length: number): readonly Uint8Array[] {
+  if (bytes instanceof Uint8Array && bytes.byteLength <= length) return [bytes];
   if (!(bytes instanceof Uint8Array) && !(Array.isArray(bytes) && bytes.every((piece) => piece instanceof Uint8Array)))
     throw new InvalidStorageAnswer('read of the backend answers a Uint8Array, or several in order');
   const pieces = piecesOf(bytes as Bytes);
@@ -226,12 +254,9 @@ export class WriteOperation extends Operation {
   readonly tasks: WriteTask[];
   readonly isReadAhead = false;
 
-  constructor(file: File, origin: Origin, writes: readonly GatheredWrite[], tasks: WriteTask[]) {
-    const [first] = writes;
+  constructor(file: File, writes: readonly GatheredWrite[], tasks: WriteTask[]) {
     const last = writes[writes.length - 1];
-    let bytes = 0;
-    for (const { length } of writes) bytes += length;
-    super(file, tasks[0].handle, origin, { bytes, start: first.offset, end: last.offset + last.length });
+    super(file, tasks[0].handle, writes[0].offset, last.offset + last.length, bytesOf(writes));
     this.writes = writes;
     this.tasks = tasks;
     for (const task of tasks) task.operation = this;
@@ -274,8 +299,8 @@ export class SyncOperation extends Operation {
   #resolve!: () => void;
   #reject!: (error: unknown) => void;
 
-  constructor(file: File, handle: Handle, origin: Origin, dataOnly: boolean) {
-    super(file, handle, origin, { bytes: 0, start: 0, end: 0 });
+  constructor(file: File, handle: Handle, dataOnly: boolean) {
+    super(file, handle, 0, 0, 0);
     this.#dataOnly = dataOnly;
     this.done = new Promise((resolve, reject) => {
       this.#resolve = resolve;

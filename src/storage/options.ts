@@ -31,7 +31,7 @@ export interface StorageOptions {
 export interface ReadAheadOptions {
   /** Requests in order after which it begins. Default 2. */
   afterRequests?: number;
-  /** First window, bytes; it doubles with each use. Default 256 KiB. */
+  /** First window, bytes, or twice the request where that is more; it doubles with each use. Default 256 KiB. */
   windowBytesMin?: number;
   /** Largest window of a handle, bytes: the bandwidth of the store times its round-trip, and more. Default 8 MiB. */
   windowBytesMax?: number;

@@ -56,31 +56,56 @@ export class ReadRequest extends Request {
   readonly length: number;
   /** How far the file reaches at least, because of writes that were answered and are not written yet. */
   readonly knownEnd: number;
-  readonly segments: Segment[] = [];
-  /** How many of them are not there yet. */
+  /** How many segments are not there yet. */
   missing = 0;
-  #parts: Part[] = [];
+  /** The first segment, and the others: most have one. */
+  #segment: Segment | undefined = undefined;
+  #segments: Segment[] | undefined = undefined;
+  #parts: Part[] | undefined = undefined;
   readonly #resolve: (bytes: Uint8Array | readonly Uint8Array[]) => void;
   readonly #reject: (error: unknown) => void;
 
   constructor(
     file: File,
-    range: { offset: number; length: number; knownEnd: number },
+    offset: number,
+    length: number,
+    knownEnd: number,
     asker: Asker | undefined,
-    settle: { resolve: (bytes: Uint8Array | readonly Uint8Array[]) => void; reject: (error: unknown) => void },
+    resolve: (bytes: Uint8Array | readonly Uint8Array[]) => void,
+    reject: (error: unknown) => void,
   ) {
     super(asker, file.layer.tick);
     this.file = file;
-    this.offset = range.offset;
-    this.length = range.length;
-    this.knownEnd = range.knownEnd;
-    this.#resolve = settle.resolve;
-    this.#reject = settle.reject;
+    this.offset = offset;
+    this.length = length;
+    this.knownEnd = knownEnd;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  has(segment: Segment): void {
+    this.missing++;
+    if (this.#segment === undefined) this.#segment = segment;
+    else if (this.#segments === undefined) this.#segments = [segment];
+    else this.#segments.push(segment);
   }
 
   /** Bytes from `start` on; fewer than up to `end` when the file ends there. */
   add(start: number, end: number, bytes: readonly Uint8Array[]): void {
+    this.#parts ??= [];
     this.#parts.push({ start, end, bytes: this.#untilKnownEnd(start, end, bytes) });
+  }
+
+  /** The bytes of the last segment. */
+  finish(start: number, end: number, bytes: readonly Uint8Array[]): void {
+    if (this.missing === 0 && this.#parts === undefined && bytes.length === 1 && start >= this.knownEnd) {
+      this.settled();
+      this.file.layer.requestDone();
+      this.#resolve(bytes[0]);
+      return;
+    }
+    this.add(start, end, bytes);
+    this.finishIfWhole();
   }
 
   /** A hole before what is not written yet: the backend ends too early, and the file does not. */
@@ -95,12 +120,8 @@ export class ReadRequest extends Request {
     if (this.missing > 0 || this.isSettled) return;
     this.settled();
     this.file.layer.requestDone();
-    const parts = this.#parts;
-    if (parts.length === 1 && parts[0].bytes.length === 1) {
-      this.#resolve(parts[0].bytes[0]);
-      return;
-    }
-    parts.sort((a, b) => a.start - b.start);
+    const parts = this.#parts ?? [];
+    if (parts.length > 1) parts.sort((a, b) => a.start - b.start);
     const answer: Uint8Array[] = [];
     for (const { start, end, bytes } of parts) {
       answer.push(...bytes);
@@ -113,7 +134,7 @@ export class ReadRequest extends Request {
     if (this.isSettled) return;
     this.settled();
     this.file.layer.requestDone();
-    for (const segment of this.segments) if (!segment.isDone) segment.giveUp();
+    for (const segment of [this.#segment, ...(this.#segments ?? [])]) if (segment?.isDone === false) segment.giveUp();
     this.#reject(error);
   }
 
@@ -168,12 +189,10 @@ export class Segment extends Task {
   /** Its place among those of the file that wait. */
   index = -1;
 
-  constructor(file: File, handle: Handle, range: { start: number; end: number; seq: number }, request: ReadRequest | undefined) {
-    super(file, handle, range.start, range.end, range.seq);
+  constructor(file: File, handle: Handle, start: number, end: number, seq: number, request: ReadRequest | undefined) {
+    super(file, handle, start, end, seq);
     this.request = request;
-    if (request === undefined) return;
-    request.segments.push(this);
-    request.missing++;
+    request?.has(this);
   }
 
   get caller(): number {
