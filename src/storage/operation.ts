@@ -1,4 +1,5 @@
 /** One operation of a backend: its attempts, its deadline, and what becomes of those who wait for it. */
+import { setMaxListeners } from 'node:events';
 import type { Answer } from '../filesystem/index.ts';
 import { ERRNO, FuseError } from '../session/index.ts';
 import type { ByteRange, Bytes, GatheredWrite, Origin, Transfer } from './backend.ts';
@@ -49,7 +50,11 @@ export abstract class Operation implements Transfer {
   }
 
   get signal(): AbortSignal {
-    this.#controller ??= new AbortController();
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      // A backend may do one operation by as many of its own as it likes.
+      setMaxListeners(0, this.#controller.signal);
+    }
     if (this.isAborted) this.#controller.abort();
     return this.#controller.signal;
   }

@@ -257,6 +257,19 @@ function barriers(fs: Filesystem, files: Files, layer: Layer, writes: boolean): 
       },
     }),
     ...(fs.lookup && { lookup: (parent, name, request) => lookedUp(fs.lookup!(parent, name, request), files) }),
+    ...(fs.link && {
+      async link(node, request) {
+        await drained(node);
+        return fs.link!(node, request);
+      },
+    }),
+    ...(fs.readdirplus && {
+      async readdirplus(node, request, reply) {
+        // It answers attributes of files that only the filesystem can name.
+        if (layer.counters.unwrittenNow > 0) await layer.drain();
+        return fs.readdirplus!(node, request, reply);
+      },
+    }),
     ...(fs.lseek && {
       async lseek(node, request) {
         await drained(node);
