@@ -184,15 +184,16 @@ function installDf({ scratch }: Bench): void {
 
 /** Lets the users exist: in copies of the files that list users, which only this run's mount namespace sees. */
 async function addUsers({ side }: Ground, { scratch }: Bench): Promise<void> {
-  for (const [file, rest] of [
-    ['passwd', '::/:/bin/bash'],
-    ['group', ''],
+  // No password, rather than one in the shadow file: PAM refuses su to a user that is looked for there and missing.
+  for (const [file, password, rest] of [
+    ['passwd', '*', '::/:/bin/bash'],
+    ['group', 'x', ''],
   ]) {
     const text = readFileSync(join('/etc', file), 'utf8');
     const missing = USERS.filter((name) => !text.includes(`\n${name}:`));
     if (missing.length === 0) continue;
     const id = (name: string) => FIRST_USER_ID + USERS.indexOf(name);
-    const lines = missing.map((name) => `${name}:x:${id(name)}:${file === 'passwd' ? id(name) : ''}${rest}\n`);
+    const lines = missing.map((name) => `${name}:${password}:${id(name)}:${file === 'passwd' ? id(name) : ''}${rest}\n`);
     const copy = join(scratch, `${file}-${side}`);
     writeFileSync(copy, text + lines.join(''));
     await command('mount', '--bind', copy, join('/etc', file));
