@@ -93,7 +93,12 @@ async function runSuite(suite: Suite, settings: Settings, base: string): Promise
 }
 
 function earlier({ beneath, suite, over }: Settings): Case[] {
-  const found = JSON.parse(readFileSync(resolve(beneath!), 'utf8')) as { suite: string; over: string; beneath: Case[] };
+  let found: { suite: string; over: string; beneath: Case[] };
+  try {
+    found = JSON.parse(readFileSync(resolve(beneath!), 'utf8'));
+  } catch (error) {
+    throw new ConformanceError(`${beneath} cannot be read as the result of an earlier run: ${(error as Error).message}`);
+  }
   if (found.suite !== suite || found.over !== over) {
     throw new ConformanceError(`${beneath} holds a run of ${found.suite} over ${found.over}, not of ${suite} over ${over}`);
   }
