@@ -84,13 +84,14 @@ rm -f own-*
 
 const WATCH = `
 cd "$1"; rm -f seen; mkdir -p watched
-timeout 30 inotifywait -q -m -r -e create,modify,move,delete,close_write --format '%e %f' watched > seen 2>watch-errors & watcher=$!
-i=0; while [ $i -lt 100 ] && [ ! -s seen ]; do sleep 0.1; touch watched/probe; i=$((i + 1)); done
+timeout 150 inotifywait -q -m -r -e create,modify,move,delete,close_write --format '%e %f' watched > seen 2>watch-errors & watcher=$!
+i=0; while [ $i -lt 600 ] && [ ! -s seen ]; do sleep 0.1; touch watched/probe; i=$((i + 1)); done
+[ -s seen ] || { echo "the watcher sees nothing: $(cat watch-errors)"; exit 1; }
 i=0; while [ $i -lt 50 ]; do echo $i > watched/f$i; mv watched/f$i watched/g$i; rm watched/g$i; i=$((i + 1)); done
-i=0; while [ $i -lt 100 ] && ! grep -q 'DELETE g49' seen; do sleep 0.1; i=$((i + 1)); done
+i=0; while [ $i -lt 600 ] && ! grep -q 'DELETE g49' seen; do sleep 0.1; i=$((i + 1)); done
 kill $watcher 2>/dev/null || true; wait $watcher 2>/dev/null || true
-for kind in CREATE MODIFY MOVED_FROM MOVED_TO DELETE; do grep -q "$kind" seen; done
-[ "$(grep -c 'DELETE g' seen)" = 50 ]
+for kind in CREATE MODIFY MOVED_FROM MOVED_TO DELETE; do grep -q "$kind" seen || { echo "no $kind: $(tail -3 seen)"; exit 1; }; done
+[ "$(grep -c 'DELETE g' seen)" = 50 ] || { echo "$(grep -c 'DELETE g' seen) of 50 removed files seen"; exit 1; }
 `;
 
 function fio(folder: string, count: number): Promise<Outcome> {
