@@ -49,6 +49,8 @@ export interface TraceSettings {
 const DEFAULT_FLUSH_MS = 100;
 const DEFAULT_BLOCK_BYTES = 256 << 10;
 const DEFAULT_READ_RATE = 8 << 20;
+/** How often the budget of READ replies is looked at, microseconds. */
+const BUDGET_MICROS = 1000;
 /** Bytes of payload that are kept of a reply beyond the rate. */
 const BEYOND_RATE_BYTES = 16;
 
@@ -185,7 +187,8 @@ export class Recorder {
   #openWhole = 0;
   #openErrno = 0;
   #openTime = 0;
-  #readBudget: number;
+  /** A field that begins as a number stays one; it would be allocated anew with each change otherwise. */
+  #readBudget = 0;
   #budgetedAt = 0;
   #sequence = 0;
   #isClosed = false;
@@ -370,8 +373,10 @@ export class Recorder {
     const kept = Math.min(length, REPLY_PAYLOAD_AT + this.#dataMax);
     if (kept <= REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES || this.#readRate === Number.POSITIVE_INFINITY) return kept;
     if (this.#readBudget < kept) {
-      this.#readBudget = Math.min(this.#readBudget + (t - this.#budgetedAt) * this.#readRate, this.#readBurst);
+      const passed = t - this.#budgetedAt;
+      if (passed < BUDGET_MICROS) return REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES;
       this.#budgetedAt = t;
+      this.#readBudget = Math.min(this.#readBudget + passed * this.#readRate, this.#readBurst);
       if (this.#readBudget < kept) return REPLY_PAYLOAD_AT + BEYOND_RATE_BYTES;
     }
     this.#readBudget -= kept;
