@@ -11,7 +11,7 @@ import type { Asker, StoredFile } from './interface.ts';
 import type { Layer } from './layer.ts';
 import { TICK_MS } from './layer.ts';
 import { type Operation, ReadOperation, SyncOperation, WriteOperation } from './operation.ts';
-import { cut, type Span, subtract, united } from './pieces.ts';
+import { cut, lengthOf, type Span, subtract, united } from './pieces.ts';
 import { ReadyRanges } from './ready.ts';
 import { ReadRequest, Segment, type Task, WriteRequest, WriteTask } from './tasks.ts';
 
@@ -241,14 +241,18 @@ export class File implements StoredFile {
     return target;
   }
 
-  keepReadAhead(segment: Segment, bytes: readonly Uint8Array[]): void {
-    let length = 0;
-    for (const piece of bytes) length += piece.byteLength;
+  /** Keeps what was read ahead, except for what was asked for while it was on its way. */
+  keepReadAhead(segment: Segment, bytes: readonly Uint8Array[], together: readonly Segment[]): void {
+    const length = lengthOf(bytes);
     const end = segment.start + length;
+    let unused = length;
+    for (const { request, start, end: to } of together)
+      if (request !== undefined) unused -= Math.max(0, Math.min(to, end) - Math.max(start, segment.start));
     if (end < segment.end) segment.handle.metEnd(end);
     this.layer.counters.readAheads++;
     this.layer.counters.readAheadBytes += length;
-    this.#ready.add(segment.handle, segment.start, end, bytes, this.layer.tick);
+    if (unused <= 0 && this.#handles.size <= 1) return;
+    this.#ready.add(segment.handle, { start: segment.start, end }, bytes, unused, this.layer.tick);
     this.#watch();
   }
 

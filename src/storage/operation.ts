@@ -219,7 +219,7 @@ export class ReadOperation extends Operation {
       const bytes = cut(pieces, segment.start - offset, segment.end - segment.start);
       const { request } = segment;
       if (request === undefined) {
-        this.file.keepReadAhead(segment, bytes);
+        this.file.keepReadAhead(segment, bytes, segments);
         continue;
       }
       segment.done();

@@ -24,9 +24,10 @@ export class ReadyRanges {
     return this.#ranges.length === 0;
   }
 
-  add(handle: Handle, start: number, end: number, bytes: readonly Uint8Array[], tick: number): void {
+  /** `unused`: how many of the bytes nobody has yet. */
+  add(handle: Handle, { start, end }: Span, bytes: readonly Uint8Array[], unused: number, tick: number): void {
     if (start === end) return;
-    this.#ranges.push({ start, end, bytes, handle, tick, unused: end - start });
+    this.#ranges.push({ start, end, bytes, handle, tick, unused });
     this.#onChange(end - start, 0);
   }
 

@@ -368,6 +368,19 @@ describe('reading ahead', () => {
     expect(layer.counters.buffered).toBeGreaterThan(8);
   });
 
+  it('keeps nothing of what was asked for while it was on its way', async () => {
+    const window = 8 * KIB;
+    const { file, layer, goAll } = gated({ readAhead: { windowBytesMin: window, windowBytesMax: window } });
+    const handle = file.open();
+    for (let at = 0; at < 192 * KIB; at += 12 * KIB) {
+      const reads = [0, 1, 2].map((step) => handle.read(at + step * 4 * KIB, 4 * KIB));
+      await goAll();
+      for (const [step, answer] of (await Promise.all(reads)).entries())
+        expect(joined(answer)).toEqual(content.subarray(at + step * 4 * KIB, at + (step + 1) * 4 * KIB));
+    }
+    expect(layer.counters.readAheadNow).toBeLessThanOrEqual(2 * window);
+  });
+
   it('is cancelled by a seek and by closing', async () => {
     const { file, layer, waiting, goAll } = gated({
       readAhead: { windowBytesMin: 64 * KIB, windowBytesMax: 64 * KIB },
