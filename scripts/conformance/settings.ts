@@ -30,7 +30,7 @@ export interface Settings {
   seconds: number;
   /** Processes of fsstress; test files at a time elsewhere. */
   processes: number | undefined;
-  /** Seconds that one test of xfstests or LTP may take; undefined: the suite's default. */
+  /** Seconds that one test of xfstests or LTP, or one file of pjdfstest, may take; undefined: the suite's default. */
   limit: number | undefined;
   /** Bytes of the scratch filesystem, as mkfs and tmpfs take them: `4G`. */
   size: string;
@@ -62,7 +62,7 @@ other one makes the run fail. ARGUMENTS go to the passthrough.
   --seed N                  fsx, fsstress (default: 1)
   --seconds N               fsstress (default: 60)
   --processes N             fsstress (default: 8); of other suites, test files at a time (default: 1)
-  --limit SECONDS           for one test of xfstests (default: 300) or LTP (default: 180)
+  --limit SECONDS           for one test of xfstests (default: 300) or LTP (180), or one file of pjdfstest (900)
   --size SIZE               of the scratch filesystem (default: 6G; it takes what is written to it)
   --beneath FILE            results beneath from an earlier run with --json
   --log FOLDER              keep every test's output

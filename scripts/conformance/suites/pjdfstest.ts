@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { ending } from '../children.ts';
 import { type Bench, type Case, each, type Ground, isWanted, type Suite } from '../suite.ts';
 
-const FILE_LIMIT_MS = 900_000;
+const FILE_LIMIT_SECONDS = 900;
 
 export const pjdfstest: Suite = {
   name: 'pjdfstest',
@@ -26,7 +26,8 @@ export const pjdfstest: Suite = {
       // Tests work in the current folder under names made of a random number; each file has a folder of its own all the same.
       const cwd = join(ground.folder, file.replaceAll('/', '-'));
       mkdirSync(cwd, 0o755);
-      const ended = await bench.run(['sh', join(shadow, 'tests', file)], file, { cwd, limit: FILE_LIMIT_MS });
+      const limit = (bench.settings.limit ?? FILE_LIMIT_SECONDS) * 1000;
+      const ended = await bench.run(['sh', join(shadow, 'tests', file)], file, { cwd, limit });
       const found = parseTap(file, ended.output);
       if (ended.code !== 0 || ended.timedOut) found.push({ name: file, outcome: 'failed', detail: ending(ended) });
       return found;
