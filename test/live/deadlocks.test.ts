@@ -104,6 +104,82 @@ describe.skipIf(skipLoudly('a daemon that uses its own mount', NO_MOUNTS))(
       },
     );
 
+    describe.skipIf(skipLoudly('own requests that only a ring can bring', NO_RINGS))(
+      'over rings, to the thread that made them',
+      () => {
+        /** By the thread itself. The kernel has no other errno for a request that nobody could be given. */
+        const OWN_CALLS = ['stat', 'read', 'write', 'list', 'statfs', 'realpath', 'dlopen', 'chdir'];
+
+        it('an object: its calls are cancelled, its children refused, and it goes on', async () => {
+          const daemon = await start(0, 'event', 'uring');
+          expect(await mainTries(daemon, OWN_CALLS)).toEqual(all(OWN_CALLS, 'ECANCELED'));
+          expect(await mainTries(daemon, CHILD)).toEqual(all(CHILD, 'EDEADLK'));
+          for (const why of ['used its own mount', 'started a child on its own mount', 'waits synchronously for a child']) {
+            await daemon.line(
+              (line) => line.startsWith('fault own-request') && line.includes(why),
+              LIMIT_MS,
+              `the fault: ${why}`,
+            );
+          }
+          expect(faultsOf(daemon).filter((line) => !line.startsWith('fault own-request'))).toEqual([]);
+          await servesOthers(daemon);
+        });
+
+        it('who comes meanwhile is served later, or told', async () => {
+          const daemon = await start(0, 'event', 'uring');
+          daemon.send('stat');
+          // Each comes while the thread sleeps: cancelled with its request, or served when the thread goes on.
+          const readers = Array.from({ length: 20 }, () => new LineProcess(['cat', `${daemon.path}/f`]));
+          for (const reader of readers) {
+            const { code } = await reader.end(LIMIT_MS);
+            if (code === 0) expect(reader.lines).toEqual(['contents of f']);
+            else expect(reader.stderr).toMatch(/canceled/);
+          }
+          expect(await outcome(daemon, 'stat')).toBe('ECANCELED');
+          await servesOthers(daemon);
+        });
+
+        it.each([
+          ['event', 1],
+          ['blocking', 1],
+          ['event', 3],
+          ['blocking', 3],
+        ])('a module, %s mode, %i workers: its calls are cancelled or refused, and it goes on', async (mode, workers) => {
+          const daemon = await start(workers, mode, 'uring');
+          for (const [name, result] of Object.entries(await workerTries(daemon, ['stat', 'read', 'list']))) {
+            // Of several workers the kernel may choose another one, which refuses.
+            expect(workers === 1 ? ['ECANCELED'] : ['ECANCELED', 'EDEADLK'], name).toContain(result);
+          }
+          // Children are served where the kernel chose another worker for them.
+          for (const [name, result] of Object.entries(await workerTries(daemon, CHILD))) {
+            expect(workers === 1 ? ['EDEADLK'] : ['EDEADLK', 'exit 0'], name).toContain(result);
+          }
+          await servesOthers(daemon);
+        });
+
+        it('a second call before the thread was back at its ring ends the connection', async () => {
+          const daemon = await start(0, 'event', 'uring');
+          daemon.send('stat twice');
+          expect(await outcome(daemon, 'stat twice')).toBe('ECONNABORTED');
+          await daemon.end(LIMIT_MS);
+        });
+
+        it('a call that waits for another FUSE filesystem ends nothing', async () => {
+          const slow = await start(0, 'event');
+          const daemon = await start(0, 'event', 'uring');
+          process.kill(slow.pid, 'SIGSTOP');
+          daemon.send(`elsewhere ${slow.path}/f`);
+          // Much longer than the guard waits.
+          await new Promise((resolve) => setTimeout(resolve, 5000));
+          expect(daemon.hasEnded).toBe(false);
+          process.kill(slow.pid, 'SIGCONT');
+          expect(await outcome(daemon, 'elsewhere')).toBe('ok');
+          expect(faultsOf(daemon)).toEqual([]);
+          await servesOthers(daemon);
+        });
+      },
+    );
+
     it.each(['event', 'blocking'])(
       'to a module, by its only worker, %s mode: the guard refuses, also its children',
       async (mode) => {
