@@ -28,7 +28,14 @@ export interface FioLoad {
 export function fioCommand(fio: string, load: FioLoad, file: string, bytes: number, seconds: number): string[] {
   const how = load.buffered
     ? ['--ioengine=psync', '--direct=0', '--end_fsync=1']
-    : ['--ioengine=libaio', '--direct=1', '--time_based', `--runtime=${Math.round(seconds * 1000)}ms`, '--norandommap', '--randrepeat=0'];
+    : [
+        '--ioengine=libaio',
+        '--direct=1',
+        '--time_based',
+        `--runtime=${Math.round(seconds * 1000)}ms`,
+        '--norandommap',
+        '--randrepeat=0',
+      ];
   const what = [`--filename=${file}`, `--rw=${load.rw}`, `--bs=${load.block}`, `--iodepth=${load.depth}`, `--size=${bytes}`];
   return [
     fio,
