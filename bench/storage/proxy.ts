@@ -5,6 +5,8 @@ const [target, roundTripMs, bytesPerSecond] = process.argv.slice(2).map(Number);
 const proxy = await latencyProxy({
   target: { port: target },
   roundTripMs,
+  // Much: a sender that is held back for want of processor time would leave the link idle.
+  bufferBytes: 16 << 20,
   ...(bytesPerSecond > 0 ? { bytesPerSecond } : {}),
 });
 process.stdout.write(`${proxy.port}\n`);
