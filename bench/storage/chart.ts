@@ -4,7 +4,7 @@
  */
 import { element, logScale, picture, roundUp, text, titled } from '../harness/svg.ts';
 import { figure } from '../harness/table.ts';
-import type { Pattern, Run } from './points.ts';
+import { type Pattern, type Run, subjectsOf } from './points.ts';
 
 const WIDTH = 220;
 const HEIGHT = 150;
@@ -23,7 +23,7 @@ interface Scale {
 export function storageChart(points: readonly Run[], machine: string): string {
   const roundTrips = [...new Set(points.map(({ roundTripMs }) => roundTripMs))].sort((a, b) => a - b);
   const patterns = [...new Set(points.map(({ pattern }) => pattern))];
-  const subjects = [...new Set(points.map(({ subject }) => subject))];
+  const subjects = subjectsOf(points);
   const counted = points.map(({ operationsEach }) => operationsEach).filter((each) => each > 0);
   const speed: Scale = {
     least: 10,
@@ -35,7 +35,7 @@ export function storageChart(points: readonly Run[], machine: string): string {
     least: 10 ** Math.floor(Math.log10(Math.min(1, ...counted))),
     most: 2,
     read: ({ operationsEach }) => operationsEach,
-    label: 'operations of the store for each read',
+    label: 'operations for each read',
   };
   const rows = patterns.flatMap((pattern) => [speed, effort].map((scale) => ({ pattern, scale })));
   const about = '4 KiB direct reads over a network: merged and not, over requests in flight';
@@ -100,7 +100,10 @@ function line(subject: string, points: readonly Run[], i: number, { x, y, read }
   const places = own.map((point) => `${x(point.flight).toFixed(1)},${y(read(point)).toFixed(1)}`).join(' ');
   const dots = own.map((point) => {
     const dot = element('circle', { class: `mark ${colourOf(i)}`, cx: x(point.flight), cy: y(read(point)), r: 3.5 });
-    return titled(dot, `${subject}, ${point.flight} in flight: ${figure(read(point))}`);
+    return titled(
+      dot,
+      `${subject}, ${point.flight} in flight: ${read(point) < 1 ? read(point).toPrecision(2) : figure(read(point))}`,
+    );
   });
   return element('polyline', { class: `line ${colourOf(i)}`, points: places }) + dots.join('');
 }

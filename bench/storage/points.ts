@@ -15,6 +15,13 @@ export interface Run {
   readonly operationsEach: number;
 }
 
+/** In the order in which they are told and drawn. */
+const SUBJECTS = ['merged, accepted', 'merged, refused', 'unmerged, accepted', 'unmerged, refused', 'sshfs'];
+
+export function subjectsOf(points: readonly Run[]): string[] {
+  return [...new Set(points.map(({ subject }) => subject))].sort((a, b) => SUBJECTS.indexOf(a) - SUBJECTS.indexOf(b));
+}
+
 export function keyOf({ subject, roundTripMs, pattern, flight }: Run): string {
   return `${subject}|${roundTripMs}|${pattern}|${flight}`;
 }
@@ -45,7 +52,7 @@ export function findPoint(
 
 /** A table for each pattern and round-trip: a line a subject, a column for each number in flight. */
 export function flightTable(points: readonly Run[], roundTripMs: number, pattern: Pattern, flights: readonly number[]): Table {
-  const subjects = [...new Set(points.map(({ subject }) => subject))];
+  const subjects = subjectsOf(points);
   const cell = (point: Run | undefined): string => {
     if (point === undefined) return '–';
     const each = Number.isNaN(point.operationsEach) ? '' : ` (${point.operationsEach.toFixed(3)})`;
