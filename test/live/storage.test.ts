@@ -98,6 +98,33 @@ describe.skipIf(skip)('the storage layer on a mount', () => {
     40_000,
   );
 
+  test('64 random asynchronous reads are all with the backend before it answers any', async () => {
+    const asked: number[] = [];
+    let answer = () => {};
+    const answering = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    const { path } = await scene({}, (file) => ({
+      async read(offset, length) {
+        asked.push(length);
+        if (asked.length === 64) answer();
+        await answering;
+        return file.bytes.subarray(offset, offset + length);
+      },
+    }));
+    const client = await Client.start();
+    await client.open(0, path, 'rdonly,direct');
+    // A step that visits each place once and never two neighbours in a row.
+    const reads = Array.from({ length: 64 }, (_, index) => client.aread(0, ((index * 29) % 64) * 64 * KIB, 4 * KIB));
+    const submitted = client.submit();
+    const events = client.events(64, LIMIT_MS);
+    const results = await Promise.all(reads.map((read) => read.wait(LIMIT_MS)));
+    await submitted.wait(LIMIT_MS);
+    await events.wait(LIMIT_MS);
+    expect(new Set(results.map(({ data }) => data))).toEqual(new Set(['same']));
+    expect(asked).toEqual(Array.from({ length: 64 }, () => 4 * KIB));
+  });
+
   test('the pieces of one large direct read become few operations', async () => {
     const { file, fs, path } = await scene({ readAhead: false, limits: { operationsMax: 2 } });
     const client = await Client.start();
