@@ -9,20 +9,16 @@
  */
 #include "wake.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/io_uring.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #ifndef IORING_SETUP_NO_SQARRAY
 #define IORING_SETUP_NO_SQARRAY (1U << 16)
@@ -40,7 +36,6 @@ enum {
 enum {
   HEADER_PAGE = 4096,
   PLAIN_AT = 1024,        /* in the header page: requests without a payload */
-  PID_AT = 32,            /* in the kernel's header */
   ARGUMENT_AT = 128,      /* in the kernel's header: the first argument */
   COMMIT_ID_AT = 264,     /* in the kernel's header */
   PAYLOAD_BYTES_AT = 272, /* in the kernel's header */
@@ -56,14 +51,11 @@ enum {
 enum { NEWS_DEVICE = -1, NEWS_ENTRY_FAILED = -2 };
 
 #define POLL_TAG UINT64_MAX
-/* In a completion that somebody else dealt with. */
-#define TAKEN_TAG (UINT64_MAX - 1)
 
 struct entry {
   uint64_t commit_id;
   uint16_t queue;
-  bool held;  /* its request was delivered and not answered */
-  bool fresh; /* it was delivered to an io_uring that was taken away before the thread saw it */
+  bool held; /* its request was delivered and not answered */
 };
 
 /*
@@ -85,20 +77,11 @@ static pthread_mutex_t orphans_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct arena *orphans;
 static _Atomic int64_t last_key;
 
-/* All rings of the process, for `ringBreak`. Taken before a ring's own mutex. */
-static pthread_mutex_t rings_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct ring *all_rings;
-
 struct ring {
   struct environment *self;
   struct ring *next;
-  struct ring *next_of_all;
-  pthread_mutex_t mutex; /* held while the thread is in its ring */
-  _Atomic bool broken;   /* another thread took the io_uring away */
-  bool reopened;         /* there is another one since; what the former one had brought is to be told */
   int id;
   int fd;
-  int device;
   int bell; /* an eventfd, or -1 */
   bool bell_rings;
   unsigned entry_count;
@@ -164,12 +147,12 @@ static void put_commit(struct ring *ring, unsigned index, uint32_t bytes) {
   memcpy(header, payload_of(ring, index) - OUT_HEADER, OUT_HEADER);
   memcpy(header + PAYLOAD_BYTES_AT, &body, sizeof body);
   ring->arena->entries[index].held = false;
-  ring->arena->entries[index].fresh = false;
   put_command(ring, index, COMMAND_COMMIT_AND_FETCH);
 }
 
-/* An answer that is only an errno. */
-static void put_error(struct ring *ring, unsigned index, int32_t error) {
+/* The answer to what a thread left behind when it died: as if its descriptor had been closed. */
+static void put_abandoned(struct ring *ring, unsigned index) {
+  int32_t error = -ECONNABORTED;
   uint32_t bytes = OUT_HEADER;
   uint8_t *reply = payload_of(ring, index) - OUT_HEADER;
   memcpy(reply, &bytes, sizeof bytes);
@@ -236,7 +219,6 @@ static int take_completions(struct ring *ring) {
   for (; head != tail && count < ring->news_rows; head++) {
     struct io_uring_cqe *cqe = &ring->cqes[head & ring->cq_mask];
     int32_t *row = ring->news + (size_t)count * NEWS_WORDS;
-    if (cqe->user_data == TAKEN_TAG) continue;
     if (cqe->user_data == POLL_TAG) {
       if (!(cqe->flags & IORING_CQE_F_MORE)) put_poll(ring);
       row[0] = NEWS_DEVICE;
@@ -285,30 +267,11 @@ static int64_t turn_ring(struct ring *ring, bool wait) {
 
 /* --- beginning and end ----------------------------------------------------------------------------------------------- */
 
-static void close_io_uring(struct ring *ring) {
+static void unmap_ring(struct ring *ring) {
   if (ring->sqes != NULL) munmap(ring->sqes, ring->sqes_bytes);
   if (ring->rings != NULL) munmap(ring->rings, ring->rings_bytes);
+  if (ring->bell >= 0) close(ring->bell);
   if (ring->fd >= 0) close(ring->fd);
-  ring->sqes = NULL;
-  ring->rings = NULL;
-  ring->fd = -1;
-}
-
-static void enlist_ring(struct ring *ring) {
-  pthread_mutex_lock(&rings_mutex);
-  ring->next_of_all = all_rings;
-  all_rings = ring;
-  pthread_mutex_unlock(&rings_mutex);
-}
-
-static void delist_ring(struct ring *ring) {
-  pthread_mutex_lock(&rings_mutex);
-  for (struct ring **link = &all_rings; *link != NULL; link = &(*link)->next_of_all) {
-    if (*link != ring) continue;
-    *link = ring->next_of_all;
-    break;
-  }
-  pthread_mutex_unlock(&rings_mutex);
 }
 
 static void leave_arena(struct arena *arena) {
@@ -323,33 +286,21 @@ static void end_ring(struct ring *ring) {
     *link = ring->next;
     break;
   }
-  delist_ring(ring);
-  close_io_uring(ring);
-  if (ring->bell >= 0) close(ring->bell);
-  pthread_mutex_destroy(&ring->mutex);
+  unmap_ring(ring);
   if (ring->news_buffer != NULL) napi_delete_reference(ring->self->env, ring->news_buffer);
   if (ring->commits_buffer != NULL) napi_delete_reference(ring->self->env, ring->commits_buffer);
   if (ring->arena != NULL) leave_arena(ring->arena);
   free(ring);
 }
 
-/* A request that was delivered, and that the thread has not seen. */
-static bool is_unseen(const struct io_uring_cqe *cqe) { return cqe->user_data < TAKEN_TAG && cqe->res == 0; }
-
-/* Such ones count as held. With deferred task work nothing arrives any more after this. */
-static void hold_unseen(struct ring *ring) {
+/* What was delivered and not yet taken counts as held. With deferred task work nothing arrives any more after this. */
+static void orphan_arena(struct ring *ring) {
+  struct arena *arena = ring->arena;
   unsigned tail = atomic_load_explicit(ring->cq_tail, memory_order_acquire);
   for (unsigned head = atomic_load_explicit(ring->cq_head, memory_order_relaxed); head != tail; head++) {
     struct io_uring_cqe *cqe = &ring->cqes[head & ring->cq_mask];
-    if (!is_unseen(cqe)) continue;
-    hold(ring, (unsigned)cqe->user_data);
-    ring->arena->entries[cqe->user_data].fresh = true;
+    if (cqe->user_data != POLL_TAG && cqe->res == 0) hold(ring, (unsigned)cqe->user_data);
   }
-}
-
-static void orphan_arena(struct ring *ring) {
-  struct arena *arena = ring->arena;
-  if (!ring->broken) hold_unseen(ring);
   atomic_fetch_add(&arena->users, 1);
   pthread_mutex_lock(&orphans_mutex);
   arena->next = orphans;
@@ -360,7 +311,6 @@ static void orphan_arena(struct ring *ring) {
 /* The thread ends without having closed its rings. */
 void rings_end(struct environment *self) {
   while (self->rings != NULL) {
-    delist_ring(self->rings);
     if (self->rings->started) orphan_arena(self->rings);
     end_ring(self->rings);
   }
@@ -482,9 +432,7 @@ static napi_value ring_open(napi_env env, napi_callback_info info) {
   if (ring == NULL) return number_result(env, -ENOMEM);
   ring->self = self;
   ring->fd = -1;
-  ring->device = device;
   ring->bell = -1;
-  pthread_mutex_init(&ring->mutex, NULL);
   ring->entry_count = (unsigned)(queues * depth);
   ring->payload_bytes = (size_t)payload_bytes;
   ring->stride = HEADER_PAGE + (((size_t)payload_bytes + 4095) & ~(size_t)4095);
@@ -499,7 +447,6 @@ static napi_value ring_open(napi_env env, napi_callback_info info) {
     status = open_ring(ring, device);
   }
   if (status >= 0) status = describe_ring(ring, &result);
-  if (status >= 0) enlist_ring(ring);
   if (status >= 0) return result;
   end_ring(ring);
   return number_result(env, status);
@@ -524,26 +471,9 @@ static int64_t first_failure(struct ring *ring) {
   unsigned tail = atomic_load_explicit(ring->cq_tail, memory_order_acquire);
   for (; head != tail; head++) {
     struct io_uring_cqe *cqe = &ring->cqes[head & ring->cq_mask];
-    if (cqe->user_data < TAKEN_TAG && cqe->res < 0) return cqe->res;
+    if (cqe->user_data != POLL_TAG && cqe->res < 0) return cqe->res;
   }
   return 0;
-}
-
-/* With the first call waits for the device, too. What a thread left behind is answered, where it is not this one's own. */
-static int64_t register_entries(struct ring *ring, unsigned from, unsigned count, bool abandons) {
-  struct iovec *vectors = calloc((size_t)count + 1, 2 * sizeof *vectors);
-  if (vectors == NULL) return -ENOMEM;
-  if (ring->tail == 0) put_poll(ring);
-  ring->started = true;
-  for (unsigned index = from; index < from + count; index++) {
-    if (!ring->arena->entries[index].held) put_register(ring, index, vectors + (size_t)(index - from) * 2);
-    /* As if the descriptor had been closed by which the thread had it. */
-    else if (abandons) put_error(ring, index, -ECONNABORTED);
-  }
-  int64_t status = 0;
-  while (ring->submitted != ring->tail && (status = enter_ring(ring, false)) >= 0) continue;
-  free(vectors);
-  return status;
 }
 
 static napi_value ring_start(napi_env env, napi_callback_info info) {
@@ -554,40 +484,19 @@ static napi_value ring_start(napi_env env, napi_callback_info info) {
       !take_wide(&call, 2, 0, (double)(ring->entry_count - from), &count)) {
     return NULL;
   }
-  int64_t status = register_entries(ring, (unsigned)from, (unsigned)count, true);
-  return number_result(env, status < 0 ? status : first_failure(ring));
-}
-
-static int64_t ring_bell_of(struct ring *ring, bool rings) {
-  unsigned operation = rings ? IORING_REGISTER_EVENTFD : IORING_UNREGISTER_EVENTFD;
-  return STATUS(syscall(SYS_io_uring_register, ring->fd, operation, rings ? &ring->bell : NULL, rings ? 1 : 0));
-}
-
-/*
- * A new io_uring in place of the one that was taken away. What was delivered stays held: it is committed by its id, through whichever
- * io_uring. Every other entry was cancelled, and is registered again.
- */
-static int64_t reopen_ring(struct ring *ring) {
-  ring->tail = ring->submitted = 0;
-  int64_t status = open_ring(ring, ring->device);
-  if (status >= 0 && ring->bell_rings) status = ring_bell_of(ring, true);
-  if (status < 0) return status;
-  status = register_entries(ring, 0, ring->entry_count, false);
-  if (status < 0) return status;
-  ring->reopened = true;
-  ring->broken = false;
-  return 0;
-}
-
-/* Rows of news behind the others: what the former io_uring had brought. */
-static int tell_reopened(struct ring *ring, int rows) {
-  for (unsigned index = 0; index < ring->entry_count; index++) {
-    if (!ring->arena->entries[index].fresh) continue;
-    ring->arena->entries[index].fresh = false;
-    gather(ring, index, ring->news + (size_t)rows++ * NEWS_WORDS);
+  struct iovec *vectors = calloc((size_t)count + 1, 2 * sizeof *vectors);
+  if (vectors == NULL) return number_result(env, -ENOMEM);
+  if (!ring->started) put_poll(ring);
+  ring->started = true;
+  for (int64_t row = 0; row < count; row++) {
+    unsigned index = (unsigned)(from + row);
+    if (ring->arena->entries[index].held) put_abandoned(ring, index);
+    else put_register(ring, index, vectors + row * 2);
   }
-  ring->reopened = false;
-  return rows;
+  int64_t status = 0;
+  while (ring->submitted != ring->tail && (status = enter_ring(ring, false)) >= 0) continue;
+  free(vectors);
+  return number_result(env, status < 0 ? status : first_failure(ring));
 }
 
 static napi_value ring_turn(napi_env env, napi_callback_info info) {
@@ -606,158 +515,11 @@ static napi_value ring_turn(napi_env env, napi_callback_info info) {
       fail_argument(&call, 1, "a count of commits, each with an entry and a length that fit");
       return NULL;
     }
+    put_commit(ring, entry, bytes);
   }
   uint64_t count;
   if (!wait && ring->bell_rings && read(ring->bell, &count, sizeof count) < 0 && errno != EAGAIN) return number_result(env, -errno);
-  pthread_mutex_lock(&ring->mutex);
-  int64_t status = ring->broken ? reopen_ring(ring) : 0;
-  if (status >= 0) {
-    for (int64_t row = 0; row < commits; row++) {
-      put_commit(ring, (uint32_t)ring->commits[row * 2], (uint32_t)ring->commits[row * 2 + 1]);
-    }
-    status = turn_ring(ring, wait && !ring->reopened);
-  }
-  if (status >= 0 && ring->reopened) status = tell_reopened(ring, (int)status);
-  pthread_mutex_unlock(&ring->mutex);
-  return number_result(env, status);
-}
-
-/*
- * Takes the io_uring of a ring away while its thread sleeps in some other system call; the ring opens another one with its next
- * turn. A request that the kernel gave to an entry is copied by the thread that the entry belongs to (task work). While that thread
- * waits for this very request, nothing ends it, neither SIGKILL nor an abort of the connection: fuse_uring_teardown_entries leaves
- * entries in that state alone. When an io_uring closes, the kernel does such work by a thread of its own, which gives it up: the
- * request ends with ECANCELED.
- *
- * -EBUSY: the thread is in its ring, so that it is not stuck; -EALREADY: it had no turn since the last time; -ENOENT: there is no such
- * ring.
- */
-static int64_t break_ring(struct ring *ring) {
-  if (ring->broken) return -EALREADY;
-  if (!ring->started) return -EBUSY;
-  hold_unseen(ring);
-  close_io_uring(ring);
-  ring->broken = true;
-  /* Its event loop is to look, as soon as it runs. */
-  const uint64_t one = 1;
-  return ring->bell >= 0 && write(ring->bell, &one, sizeof one) < 0 ? -errno : 0;
-}
-
-/* The ring with a key, locked; NULL and a negative errno where there is none, or its thread is in it. */
-static struct ring *lock_ring(int64_t key, int64_t *status) {
-  struct ring *ring = all_rings;
-  while (ring != NULL && ring->arena->key != key) ring = ring->next_of_all;
-  *status = ring == NULL ? -ENOENT : -pthread_mutex_trylock(&ring->mutex);
-  return *status < 0 ? NULL : ring;
-}
-
-static napi_value ring_is_broken(napi_env env, napi_callback_info info) {
-  struct call call;
-  int64_t key;
-  napi_value result;
-  if (!begin_call(&call, env, info) || !take_int64(&call, 0, &key)) return NULL;
-  pthread_mutex_lock(&rings_mutex);
-  const struct ring *ring = all_rings;
-  while (ring != NULL && ring->arena->key != key) ring = ring->next_of_all;
-  bool broken = ring != NULL && atomic_load(&ring->broken);
-  pthread_mutex_unlock(&rings_mutex);
-  napi_get_boolean(env, broken, &result);
-  return result;
-}
-
-static napi_value ring_break(napi_env env, napi_callback_info info) {
-  struct call call;
-  int64_t key, status;
-  if (!begin_call(&call, env, info) || !take_int64(&call, 0, &key)) return NULL;
-  pthread_mutex_lock(&rings_mutex);
-  struct ring *ring = lock_ring(key, &status);
-  if (ring != NULL) {
-    status = break_ring(ring);
-    pthread_mutex_unlock(&ring->mutex);
-  }
-  pthread_mutex_unlock(&rings_mutex);
-  return number_result(env, status);
-}
-
-/*
- * A thread that sleeps in a call which signals interrupt can be made to enter its ring, in the handler of the signal that wakes
- * threads. One at a time, under `rings_mutex`.
- */
-static struct {
-  _Atomic pid_t thread; /* who is to enter; ENTERING while it does; 0 when it has */
-  int fd;
-  unsigned count;
-  int64_t status;
-} entrance;
-
-enum { ENTERING = -1, ENTER_TRIES = 200 };
-
-void rings_on_signal(void) {
-  int saved = errno;
-  pid_t own = (pid_t)syscall(SYS_gettid);
-  if (atomic_compare_exchange_strong(&entrance.thread, &own, ENTERING)) {
-    entrance.status = STATUS(syscall(SYS_io_uring_enter, entrance.fd, entrance.count, 0, IORING_ENTER_GETEVENTS, NULL, 0));
-    atomic_store(&entrance.thread, 0);
-  }
-  errno = saved;
-}
-
-static int64_t enter_by_signal(struct ring *ring) {
-  pid_t thread = ring->self->blockable.thread;
-  int number = wake_signal();
-  if (number == 0) return -ENOTSUP;
-  atomic_store_explicit(ring->sq_tail, ring->tail, memory_order_release);
-  entrance.fd = ring->fd;
-  entrance.count = ring->tail - ring->submitted;
-  atomic_store(&entrance.thread, thread);
-  for (int tries = 0; tries < ENTER_TRIES && atomic_load(&entrance.thread) != 0; tries++) {
-    if (atomic_load(&entrance.thread) == thread) syscall(SYS_tgkill, getpid(), thread, number);
-    nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
-  }
-  pid_t waiting = thread;
-  if (atomic_compare_exchange_strong(&entrance.thread, &waiting, 0)) return -ETIMEDOUT;
-  while (atomic_load(&entrance.thread) != 0) nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
-  if (entrance.status > 0) ring->submitted += (unsigned)entrance.status;
-  return entrance.status;
-}
-
-/* Answers the requests of one process that wait in a ring; how many, or a negative errno. */
-static int64_t refuse_in_ring(struct ring *ring, uint32_t pid, int32_t error) {
-  if (ring->broken || !ring->started) return -EALREADY;
-  int64_t status = enter_by_signal(ring);
-  if (status < 0) return status;
-  unsigned tail = atomic_load_explicit(ring->cq_tail, memory_order_acquire);
-  int count = 0;
-  for (unsigned head = atomic_load_explicit(ring->cq_head, memory_order_relaxed); head != tail; head++) {
-    struct io_uring_cqe *cqe = &ring->cqes[head & ring->cq_mask];
-    uint32_t caller;
-    if (!is_unseen(cqe)) continue;
-    memcpy(&caller, header_of(ring, (unsigned)cqe->user_data) + PID_AT, sizeof caller);
-    if (caller != pid) continue;
-    hold(ring, (unsigned)cqe->user_data);
-    put_error(ring, (unsigned)cqe->user_data, -error);
-    cqe->user_data = TAKEN_TAG;
-    count++;
-  }
-  status = count > 0 ? enter_by_signal(ring) : 0;
-  return status < 0 ? status : count;
-}
-
-static napi_value ring_refuse_caller(napi_env env, napi_callback_info info) {
-  struct call call;
-  int64_t key, status;
-  int pid, error;
-  if (!begin_call(&call, env, info) || !take_int64(&call, 0, &key) || !take_int(&call, 1, &pid) || !take_int(&call, 2, &error)) {
-    return NULL;
-  }
-  pthread_mutex_lock(&rings_mutex);
-  struct ring *ring = lock_ring(key, &status);
-  if (ring != NULL) {
-    status = refuse_in_ring(ring, (uint32_t)pid, error);
-    pthread_mutex_unlock(&ring->mutex);
-  }
-  pthread_mutex_unlock(&rings_mutex);
-  return number_result(env, status);
+  return number_result(env, turn_ring(ring, wait));
 }
 
 /*
@@ -771,10 +533,8 @@ static napi_value ring_bell(napi_env env, napi_callback_info info) {
   if (!begin_call(&call, env, info) || !take_ring(&call, 0, &ring) || !take_flag(&call, 1, &rings)) return NULL;
   if (ring->bell < 0) ring->bell = (int)STATUS(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (ring->bell < 0 || rings == ring->bell_rings) return number_result(env, ring->bell);
-  /* One that was taken away gets the bell with its successor. */
-  pthread_mutex_lock(&ring->mutex);
-  int64_t status = ring->broken ? 0 : ring_bell_of(ring, rings);
-  pthread_mutex_unlock(&ring->mutex);
+  unsigned operation = rings ? IORING_REGISTER_EVENTFD : IORING_UNREGISTER_EVENTFD;
+  int64_t status = STATUS(syscall(SYS_io_uring_register, ring->fd, operation, rings ? &ring->bell : NULL, rings ? 1 : 0));
   if (status >= 0) ring->bell_rings = rings;
   return number_result(env, status < 0 ? status : ring->bell);
 }
@@ -818,67 +578,47 @@ static napi_value ring_forget(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* Threads of `statOnProcessors`; 0 where there is none. */
-enum { ASKERS_MAX = 16 };
-static _Atomic pid_t askers[ASKERS_MAX];
-
-bool asks_on_purpose(pid_t thread) {
-  for (int index = 0; index < ASKERS_MAX; index++) {
-    if (atomic_load(&askers[index]) == thread) return true;
-  }
-  return false;
-}
-
-static _Atomic pid_t *become_asker(void) {
-  for (int index = 0; index < ASKERS_MAX; index++) {
-    pid_t nobody = 0;
-    if (atomic_compare_exchange_strong(&askers[index], &nobody, (pid_t)syscall(SYS_gettid))) return &askers[index];
-  }
-  return NULL;
-}
-
 struct round {
+  int fd;
+  const uint8_t *at;
+  size_t length;
   unsigned processors;
-  char path[TEXT_BYTES];
+  int64_t status;
 };
 
-static void *stat_on_each(void *data) {
+static void *write_on_each(void *data) {
   struct round *round = data;
   size_t bytes = CPU_ALLOC_SIZE(round->processors);
   cpu_set_t *set = CPU_ALLOC(round->processors);
-  _Atomic pid_t *asker = become_asker();
-  for (unsigned processor = 0; set != NULL && asker != NULL && processor < round->processors; processor++) {
-    struct statx status;
+  if (set == NULL) return NULL;
+  for (unsigned processor = 0; processor < round->processors; processor++) {
     CPU_ZERO_S(bytes, set);
     CPU_SET_S(processor, bytes, set);
     /* One that is not online, or not ours, has no callers of ours either. */
-    if (sched_setaffinity(0, bytes, set) == 0) statx(AT_FDCWD, round->path, AT_NO_AUTOMOUNT | AT_STATX_FORCE_SYNC, STATX_SIZE, &status);
+    if (sched_setaffinity(0, bytes, set) != 0) continue;
+    int64_t status = STATUS_RETRIED(write(round->fd, round->at, round->length));
+    if (status < 0) round->status = status;
   }
-  if (asker != NULL) atomic_store(asker, 0);
-  if (set != NULL) CPU_FREE(set);
-  free(round);
+  CPU_FREE(set);
   return NULL;
 }
 
-static napi_value stat_on_processors(napi_env env, napi_callback_info info) {
+static napi_value write_on_processors(napi_env env, napi_callback_info info) {
   struct call call;
+  struct round round = {.status = 0};
   int64_t processors;
-  struct round *round = malloc(sizeof *round);
-  if (round == NULL) return number_result(env, -ENOMEM);
-  if (!begin_call(&call, env, info) || !take_text(&call, 0, round->path) || !take_wide(&call, 1, 1, 4096, &processors)) {
-    free(round);
-    return call.outcome;
+  uint8_t *at;
+  if (!begin_call(&call, env, info) || !take_int(&call, 0, &round.fd) || !take_span(&call, 1, &at, &round.length) ||
+      !take_wide(&call, 4, 1, 4096, &processors)) {
+    return NULL;
   }
-  round->processors = (unsigned)processors;
+  round.at = at;
+  round.processors = (unsigned)processors;
   pthread_t thread;
-  sigset_t mask, former;
-  sigfillset(&mask);
-  pthread_sigmask(SIG_SETMASK, &mask, &former);
-  int error = pthread_create(&thread, NULL, stat_on_each, round);
-  pthread_sigmask(SIG_SETMASK, &former, NULL);
-  if (error == 0) pthread_detach(thread);
-  else free(round);
-  return number_result(env, -error);
+  int error = pthread_create(&thread, NULL, write_on_each, &round);
+  if (error != 0) return number_result(env, -error);
+  pthread_join(thread, NULL);
+  return number_result(env, round.status);
 }
 
 const struct function_row uring_functions[] = {
@@ -886,13 +626,10 @@ const struct function_row uring_functions[] = {
   {"ringStart", ring_start},
   {"ringTurn", ring_turn},
   {"ringBell", ring_bell},
-  {"ringBreak", ring_break},
-  {"ringIsBroken", ring_is_broken},
-  {"ringRefuseCaller", ring_refuse_caller},
   {"ringClose", ring_close},
   {"ringRefuse", ring_refuse},
   {"ringKeys", ring_keys},
   {"ringForget", ring_forget},
-  {"statOnProcessors", stat_on_processors},
+  {"writeOnProcessors", write_on_processors},
   {NULL, NULL},
 };

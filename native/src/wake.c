@@ -21,10 +21,7 @@ static bool stopped;
 static pthread_once_t signal_once = PTHREAD_ONCE_INIT;
 static int signal_number;
 
-static void on_wake_signal(int number) {
-  (void)number;
-  rings_on_signal();
-}
+static void on_wake_signal(int number) { (void)number; }
 
 /* Takes the first realtime signal nobody handles. Without SA_RESTART, because the interruption is the purpose. */
 static void install_signal(void) {
@@ -108,7 +105,7 @@ static napi_value is_own_thread(napi_env env, napi_callback_info info) {
   int thread;
   napi_value result;
   if (!begin_call(&call, env, info) || !take_int(&call, 0, &thread)) return NULL;
-  bool own = thread > 0 && !asks_on_purpose(thread) && syscall(SYS_tgkill, getpid(), thread, 0) == 0;
+  bool own = thread > 0 && syscall(SYS_tgkill, getpid(), thread, 0) == 0;
   napi_get_boolean(env, own, &result);
   return result;
 }

@@ -19,12 +19,6 @@ static inline bool enter_sleep(struct blockable *self) {
   return false;
 }
 
-/* uring.c: a thread that is to enter its ring does so. Safe in a signal handler. */
-void rings_on_signal(void);
-
-/* uring.c: a thread that asks the process's own mount on purpose, and is to be served. */
-bool asks_on_purpose(pid_t thread);
-
 static inline void leave_sleep(struct blockable *self) { atomic_store_explicit(&self->blocked, 0, memory_order_release); }
 
 #endif

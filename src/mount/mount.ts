@@ -345,7 +345,7 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
       await session.prepare();
       session.open();
       isOpen = true;
-      guardThis(addon, own, session);
+      if (ring === undefined) guardThis(addon, own, session);
     },
     async counters() {
       return { ...(session?.counters ?? newCounters()) };
@@ -364,14 +364,13 @@ function localServer(addon: Addon, filesystem: Filesystem, settings: MountSettin
 /** This thread can sleep in a call on its own mount; then another answers. */
 function guardThis(
   addon: Addon,
-  { fd, negotiated, limits, ring }: Pick<DeviceSessionOptions, 'fd' | 'negotiated' | 'limits' | 'ring'>,
+  { fd, negotiated, limits }: Pick<DeviceSessionOptions, 'fd' | 'negotiated' | 'limits'>,
   session: Session,
 ) {
   const thread = {
     threadId: addon.threadId(),
     fd,
     receiveBytes: receiveBytesFor({ maxWriteBytes: negotiated.maxWrite, maxPages: negotiated.maxPages }),
-    ringKey: ring?.key,
     // That this runs says it.
     ping: () => Promise.resolve(),
     take(message: Uint8Array, claim: Claim) {

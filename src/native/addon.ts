@@ -124,21 +124,6 @@ export interface Addon {
   /** Ends a ring. Requests that were delivered and not committed wait until the connection ends. */
   ringClose(ring: number): void;
   /**
-   * Takes the io_uring away from the ring with this key of {@link Addon.ringKeys}, whose thread sleeps in some other system call that
-   * waits for this very ring: what waits there fails with ECANCELED, and nothing else would ever end it. With its thread's next turn
-   * the ring has another one. Negative errno: EBUSY while the thread is in its ring, EALREADY when it had no turn since the last
-   * time, ENOENT when there is no such ring.
-   */
-  ringBreak(key: number): number;
-  /** Whether a ring was taken away and its thread had no turn since. */
-  ringIsBroken(key: number): boolean;
-  /**
-   * Answers the requests of a process with a positive errno that wait in the ring with this key, whose thread sleeps in a system call
-   * that signals interrupt, outside of its ring; returns how many. Everything else that is brought meanwhile stays for the thread.
-   * Negative errno: as {@link ringBreak}, and ETIMEDOUT when the thread could not be made to enter its ring.
-   */
-  ringRefuseCaller(key: number, pid: number, error: number): number;
-  /**
    * Makes a registration fail on purpose: where INIT announced rings and none could be made, the kernel holds every request back
    * until then. Returns the expected -EINVAL. Harmless where there are rings.
    */
@@ -148,11 +133,10 @@ export interface Addon {
   /** Frees what a thread that ended without closing its ring left behind, once the connection is gone. */
   ringForget(key: number): void;
   /**
-   * Asks for the attributes of a path once from each of `processors` processors, on a thread of its own, and does not wait. Requests that the
-   * kernel queued while a queue had no entries are delivered only after the next answer on it: this makes one. For {@link
-   * isOwnThread} that thread is none of the process, so that it is served. Returns 0 or -errno.
+   * Writes the message once from each processor that this process may use (of `processors`), by a thread of its own. Requests that
+   * the kernel queued while a queue had no entries are delivered only after the next answer on it: a RETRIEVE makes one.
    */
-  statOnProcessors(path: string, processors: number): number;
+  writeOnProcessors(fd: number, buffer: number, offset: number, length: number, processors: number): number;
 
   // --- backing files -------------------------------------------------------------------------------------------------
 

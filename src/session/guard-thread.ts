@@ -4,10 +4,9 @@
  *
  * It looks now and then. While requests wait in a connection's queue, and a thread of this process or a child sleeps in a call
  * of FUSE, three times in a row, it receives in place of the sleeping thread and by its descriptor. Requests of this process,
- * and of children that it waits for, are refused; all others are handed to the thread, which serves them when it goes on. For
- * threads that serve by rings see guard-ring.ts.
+ * and of children that it waits for, are refused; all others are handed to the thread, which serves them when it goes on.
  */
-import { fstatSync, readdirSync } from 'node:fs';
+import { fstatSync, readdirSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { type Addon, loadAddon } from '../native/index.ts';
@@ -22,9 +21,6 @@ import {
 } from '../protocol/index.ts';
 import { CLAIM_OPEN, CLAIM_REFUSED, type Claim } from './claim.ts';
 import type { FromGuard, ToGuard } from './guard.ts';
-import { connectionOf } from './guard-mounts.ts';
-import { callerOf, childrenOf, isWaiting, sleepsIn, switchesOf } from './guard-proc.ts';
-import { type RingThread, RingWatch } from './guard-ring.ts';
 
 const { EDEADLK } = constants.errno;
 const POLLIN = 1;
@@ -37,6 +33,8 @@ const MESSAGES_MAX = 1024;
 const BYTES_MAX = 16 << 20;
 /** How long the next request of who was refused is waited for, milliseconds. */
 const NEXT_MS = 20;
+/** PF_FORKNOEXEC of <linux/sched.h>: a child that has not started its program yet. */
+const PF_FORKNOEXEC = 0x40;
 
 /** Closing waits for none of these, so the thread may serve them later. */
 const LATER = new Set(
@@ -68,7 +66,6 @@ interface Handed extends InHeader {
 const addon: Addon = loadAddon();
 const port = parentPort!;
 const threads = new Map<number, Guarded>();
-const ringThreads = new Map<number, RingThread>();
 let timer: NodeJS.Timeout | undefined;
 let memory = new ArrayBuffer(0);
 let memoryId = -1;
@@ -76,24 +73,19 @@ const reply = new ArrayBuffer(OUT_HEADER_SIZE);
 const replyId = addon.registerBuffer(reply);
 
 const tell = (message: FromGuard): void => port.postMessage(message);
-const rings = new RingWatch(addon, (key) => tell({ type: 'ping', key }));
 
 port.on('message', (message: ToGuard) => {
   if (message.type === 'add') {
-    const { key, threadId, fd, receiveBytes, ringKey, intervalMs } = message;
-    const common = { key, threadId, fd, looks: 0, answers: false, switches: '' };
-    if (ringKey !== undefined) ringThreads.set(key, { ...common, ringKey, connection: connectionOf(fd), isTold: false });
-    else threads.set(key, { ...common, receiveBytes, handed: [], handedBytes: 0 });
+    const { key, threadId, fd, receiveBytes, intervalMs } = message;
+    threads.set(key, { key, threadId, fd, receiveBytes, looks: 0, answers: false, switches: '', handed: [], handedBytes: 0 });
     timer ??= setInterval(look, intervalMs);
   } else if (message.type === 'remove') {
     threads.delete(message.key);
-    ringThreads.delete(message.key);
-    if (threads.size + ringThreads.size > 0) return;
+    if (threads.size > 0) return;
     clearInterval(timer);
     timer = undefined;
   } else {
-    if (message.key === 0) rings.mainAnswers = true;
-    const thread = threads.get(message.key) ?? ringThreads.get(message.key);
+    const thread = threads.get(message.key);
     if (thread !== undefined) thread.answers = true;
   }
 });
@@ -111,14 +103,6 @@ function look(): void {
     if (sleeping) lookAgain(thread);
     else thread.looks = 0;
   }
-  if (ringThreads.size > 0) lookAtRings();
-}
-
-function lookAtRings(): void {
-  const verdict = rings.look([...ringThreads.values()]);
-  if (verdict === undefined) return;
-  const { threadId, why } = verdict;
-  tell({ type: 'fault', fault: { kind: 'own-request', operation: '', nodeid: 0, pid: threadId, message: why } });
 }
 
 function lookAgain(thread: Guarded): void {
@@ -127,7 +111,7 @@ function lookAgain(thread: Guarded): void {
     receive(thread);
     return;
   }
-  const switches = switchesOf(thread.threadId);
+  const switches = /^voluntary_ctxt_switches.*\n.*$/m.exec(read(`/proc/self/task/${thread.threadId}/status`))?.[0] ?? '';
   const getsOn = thread.looks > 0 && switches !== thread.switches;
   thread.switches = switches;
   thread.looks = getsOn ? 1 : thread.looks + 1;
@@ -138,11 +122,62 @@ function lookAgain(thread: Guarded): void {
 
 // --- who waits -----------------------------------------------------------------------------------------------------------
 
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
+}
+
+/** The function of the kernel that a thread sleeps in; empty where the kernel does not tell. */
+function sleepsIn(threadId: number | string): string {
+  const found = read(`/proc/${threadId}/wchan`);
+  return found === '0' ? '' : found;
+}
+
+/** An answer of FUSE, or a page that a request of FUSE brings. */
+const WAITS_FOR_ANSWER = /request_wait_answer|fuse|folio|page/;
+
+function isWaiting(threadId: number | string): boolean {
+  return WAITS_FOR_ANSWER.test(sleepsIn(threadId));
+}
+
+function* childrenOf(pid: number): Generator<number> {
+  let tasks: string[] = [];
+  try {
+    tasks = readdirSync(`/proc/${pid}/task`);
+  } catch {
+    // It has ended.
+  }
+  for (const task of tasks) {
+    for (const child of read(`/proc/${pid}/task/${task}/children`).split(' ').filter(Boolean)) {
+      yield Number(child);
+      yield* childrenOf(Number(child));
+    }
+  }
+}
+
 /** Whether a thread of this process, or of a process that it started, waits for an answer of FUSE. */
 function somebodySleeps(): boolean {
   if (readdirSync('/proc/self/task').some(isWaiting)) return true;
   for (const child of childrenOf(process.pid)) if (isWaiting(child)) return true;
   return false;
+}
+
+interface Caller {
+  parent: number;
+  /** It is still a copy of its parent. */
+  beforeExec: boolean;
+}
+
+function callerOf(threadId: number): Caller | undefined {
+  const group = /^Tgid:\s*(\d+)$/m.exec(read(`/proc/${threadId}/status`))?.[1];
+  const stat = read(`/proc/${group}/stat`);
+  if (group === undefined || stat === '') return undefined;
+  // Behind the name, which is the second field: state, parent, group, session, terminal, its group, flags.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return { parent: Number(fields[1]), beforeExec: (Number(fields[6]) & PF_FORKNOEXEC) !== 0 };
 }
 
 /**

@@ -10,8 +10,6 @@ export interface GuardedThread {
   fd: number;
   /** Bytes of a buffer that holds every message of the connection. */
   receiveBytes: number;
-  /** Key of the ring by which it serves, if any: what waits for it cannot be received in its place, see guard-ring.ts. */
-  ringKey: number | undefined;
   /** Settles when the thread's event loop had a turn. */
   ping(): Promise<unknown>;
   /** A message that was received in its place, to be served by it if it {@link begins}. */
@@ -20,19 +18,11 @@ export interface GuardedThread {
 
 /** From this side to the guard's thread. */
 export type ToGuard =
-  | {
-      type: 'add';
-      key: number;
-      threadId: number;
-      fd: number;
-      receiveBytes: number;
-      ringKey: number | undefined;
-      intervalMs: number;
-    }
+  | { type: 'add'; key: number; threadId: number; fd: number; receiveBytes: number; intervalMs: number }
   | { type: 'remove'; key: number }
   | { type: 'pong'; key: number };
 
-/** From the guard's thread. A ping with the key 0 is for the main thread itself. */
+/** From the guard's thread. */
 export type FromGuard =
   | { type: 'ping'; key: number }
   | { type: 'take'; key: number; message: Uint8Array; claim: Claim }
@@ -49,9 +39,9 @@ let nextKey = 1;
 
 /**
  * Has a thread guarded: when it sleeps in a system call that waits for this very thread's answer (a synchronous call on its own
- * mount, the start of a child there), the guard's thread answers that call EDEADLK in its place, or where it serves by a ring
- * cancels it. There is one such thread in the process; it looks once in `intervalMs` and acts at the third look, with a ring at the
- * fourth. Answers what takes the thread out again; call that before its descriptor is closed.
+ * mount, the start of a child there), the guard's thread answers that call EDEADLK in its place. There is one such thread in
+ * the process; it looks once in `intervalMs` and acts at the third look. Answers what takes the thread out again; call that
+ * before its descriptor is closed.
  */
 export function guard(thread: GuardedThread, intervalMs = INTERVAL_MS): () => void {
   if (intervalMs <= 0) return () => {};
@@ -59,8 +49,8 @@ export function guard(thread: GuardedThread, intervalMs = INTERVAL_MS): () => vo
   guarded.set(key, thread);
   clearTimeout(lingering);
   worker ??= started();
-  const { threadId, fd, receiveBytes, ringKey } = thread;
-  tell({ type: 'add', key, threadId, fd, receiveBytes, ringKey, intervalMs });
+  const { threadId, fd, receiveBytes } = thread;
+  tell({ type: 'add', key, threadId, fd, receiveBytes, intervalMs });
   return () => {
     if (!guarded.delete(key)) return;
     tell({ type: 'remove', key });
@@ -102,10 +92,6 @@ function onMessage(message: FromGuard): void {
     return;
   }
   const { key } = message;
-  if (key === 0) {
-    tell({ type: 'pong', key });
-    return;
-  }
   const thread = guarded.get(key);
   if (message.type === 'take') thread?.take(message.message, message.claim);
   else

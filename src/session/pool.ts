@@ -365,16 +365,15 @@ export class WorkerPool {
     }
   }
 
-  /** A worker that sleeps in a call on its own mount is helped. */
+  /** A worker that sleeps in a call on its own mount is helped; one that serves by a ring cannot be. */
   #guard(member: Member): void {
     const served = this.#served;
-    if (served === undefined) return;
+    if (served === undefined || served.ring !== undefined) return;
     const { maxWrite, maxPages } = served.negotiated;
     const thread = {
       threadId: member.threadId,
       fd: member.fd,
       receiveBytes: receiveBytesFor({ maxWriteBytes: maxWrite, maxPages }),
-      ringKey: served.ring && served.ring.key + member.index,
       ping: () => this.#pong(member),
       take: (message: Uint8Array, claim: Claim) => this.#tell(member, { type: 'take', message, claim }),
     };
