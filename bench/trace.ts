@@ -13,7 +13,7 @@ import { figure, textTable } from './harness/table.ts';
 import { parseFioRequests } from './memory/fio.ts';
 
 export const TRACE_HELP = `npm run bench -- trace [options]
-  --rounds N            interleaved rounds (default 7)
+  --rounds N            interleaved rounds (default 9); every three of them with daemons started anew
   --reads N             reads of a round (default 60000)
   --mode MODE,…         of event, blocking (default event)
   --workers N           worker threads (default 1)
@@ -30,6 +30,8 @@ type Way = (typeof WAYS)[number];
 const READ_RATE: Partial<Record<Way, number>> = { lean: 0, all: Number.MAX_SAFE_INTEGER };
 
 const FILE_BYTES = 64 << 20;
+/** Where a process happens to lie in memory makes it faster or slower for all its life: so no daemon lives through all rounds. */
+const ROUNDS_OF_A_LIFE = 3;
 /** The goal: recording in the compact format leaves this much of the throughput. */
 const SHARE_LEAST = 0.9;
 
@@ -37,7 +39,7 @@ interface Subject {
   readonly name: string;
   readonly mode: string;
   readonly way: Way;
-  readonly daemon: Daemon;
+  readonly start: () => Promise<Daemon>;
   readonly mount: string;
   readonly trace: string | undefined;
   readonly perSecond: number[];
@@ -58,7 +60,7 @@ export async function trace(args: readonly string[], out: Output): Promise<boole
     'trace-folder': 'one',
     json: 'one',
   });
-  const rounds = count('rounds', given.rounds, 7);
+  const rounds = count('rounds', given.rounds, 9);
   const reads = count('reads', given.reads, 60_000);
   const workers = count('workers', given.workers, 1, 1, 64);
   const modes = words('mode', given.mode, ['event'], ['event', 'blocking']);
@@ -75,18 +77,13 @@ export async function trace(args: readonly string[], out: Output): Promise<boole
   const subjects: Subject[] = [];
   try {
     const source = await makeSource(folder);
-    for (const mode of modes)
-      for (const way of ways) subjects.push(await start({ folder, traces, source }, { mode, way, workers }));
-    for (const subject of subjects) await drive(fio, subject, reads / 4);
-    for (let round = 0; round < rounds; round++) {
-      for (const subject of rotated(subjects, round)) {
-        out.status(`round ${round + 1} of ${rounds}: ${subject.name}`);
-        await measure(fio, subject, reads);
-      }
+    for (const mode of modes) for (const way of ways) subjects.push(subject({ folder, traces, source }, { mode, way, workers }));
+    for (let round = 0; round < rounds; round += ROUNDS_OF_A_LIFE) {
+      const until = Math.min(round + ROUNDS_OF_A_LIFE, rounds);
+      await life(fio, { subjects, reads, round, until, rounds, out });
     }
   } finally {
     out.status('');
-    for (const { daemon } of subjects) await daemon.stop();
     forgetFolder(folder);
     forgetFolder(traces);
   }
@@ -104,21 +101,52 @@ async function makeSource(folder: string): Promise<string> {
   return source;
 }
 
-async function start(
+interface Life {
+  subjects: readonly Subject[];
+  reads: number;
+  round: number;
+  until: number;
+  rounds: number;
+  out: Output;
+}
+
+/** Some rounds with the same daemons. */
+async function life(fio: string, { subjects, reads, round, until, rounds, out }: Life): Promise<void> {
+  const daemons = new Map<Subject, Daemon>();
+  try {
+    for (const each of subjects) daemons.set(each, await each.start());
+    for (const [each, daemon] of daemons) await drive(fio, each, daemon, reads / 4);
+    for (let at = round; at < until; at++) {
+      for (const each of rotated(subjects, at)) {
+        out.status(`round ${at + 1} of ${rounds}: ${each.name}`);
+        await measure(fio, each, daemons.get(each)!, reads);
+      }
+    }
+  } finally {
+    for (const daemon of daemons.values()) await daemon.stop();
+  }
+}
+
+function subject(
   { folder, traces, source }: { folder: string; traces: string; source: string },
   { mode, way, workers }: { mode: string; way: Way; workers: number },
-): Promise<Subject> {
+): Subject {
   const name = `${mode} ${way}`;
   const mount = join(folder, name.replace(' ', '-'));
   const trace = way === 'off' ? undefined : join(traces, `${mode}.${way === 'jsonl' ? 'jsonl' : way}`);
   const recording = trace === undefined ? {} : { trace: way in READ_RATE ? { path: trace, readRateMax: READ_RATE[way] } : trace };
   const script = join(packageRoot(), 'dist/bench/trace/daemon.js');
   const argv = [process.execPath, script, source, mount, JSON.stringify({ mode, workers, ...recording })];
-  const daemon = await Daemon.start(argv, mount, join(mount, 'reads.dat'));
-  return { name, mode, way, daemon, mount, trace, perSecond: [], cpuMicros: [], traceBytes: [] };
+  const start = () => Daemon.start(argv, mount, join(mount, 'reads.dat'));
+  return { name, mode, way, start, mount, trace, perSecond: [], cpuMicros: [], traceBytes: [] };
 }
 
-async function drive(fio: string, { mount, daemon }: Subject, reads: number): Promise<{ reads: number; seconds: number }> {
+async function drive(
+  fio: string,
+  { mount }: Subject,
+  daemon: Daemon,
+  reads: number,
+): Promise<{ reads: number; seconds: number }> {
   const file = [`--filename=${join(mount, 'reads.dat')}`, `--size=${FILE_BYTES}`, '--rw=randread', '--bs=4k'];
   const many = [`--number_ios=${reads}`, `--io_size=${reads * 4096}`, '--norandommap', '--iodepth=32'];
   const how = ['--ioengine=libaio', '--direct=1', '--thread', '--randrepeat=0', '--output-format=json'];
@@ -128,12 +156,12 @@ async function drive(fio: string, { mount, daemon }: Subject, reads: number): Pr
   return { reads: parseFioRequests(stdout, reads), seconds: runtime / 1000 };
 }
 
-async function measure(fio: string, subject: Subject, reads: number): Promise<void> {
-  const { daemon, trace } = subject;
+async function measure(fio: string, subject: Subject, daemon: Daemon, reads: number): Promise<void> {
+  const { trace } = subject;
   // The descriptors append, so a trace can be emptied under its recorder.
   if (trace !== undefined) truncateSync(trace, 0);
   const before = daemon.cpuSeconds();
-  const done = await drive(fio, subject, reads);
+  const done = await drive(fio, subject, daemon, reads);
   subject.perSecond.push(done.reads / done.seconds);
   subject.cpuMicros.push(((daemon.cpuSeconds() - before) * 1e6) / done.reads);
   if (trace !== undefined) subject.traceBytes.push(statSync(trace).size / done.reads);
